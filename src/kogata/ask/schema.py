@@ -1,0 +1,328 @@
+"""The index file: where it is, its tables, and how older files are brought up to date.
+
+One SQLite file holds everything that cannot be made again cheaply. Beside it, made from it:
+
+    <index>.segments/   memory-mapped copies of the vectors (ask/segments.py); rebuilt when missing or damaged
+    <index>.lock        who is writing (ask/lock.py)
+
+WAL with synchronous=NORMAL: a killed process loses nothing that was committed; a power cut may lose the last few
+documents but never leaves a half-written one, and the next run reads those documents again. FULL would add an fsync
+to every document for no gain here, because the documents themselves are still on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from kogata.errors import BadInput, DamagedIndexError, LockedError, NewerIndexError, StoreError
+
+APPLICATION_ID = 0x4B474154  # "KGAT"
+VERSION = 1
+BUSY_SECONDS = 15.0
+REMAKE = (
+    "Move it away (with the folder {name}.segments beside it) and run `kogata index PATH…` again; "
+    "your documents are not touched."
+)
+
+TABLES = """
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value
+) WITHOUT ROWID;
+
+CREATE TABLE folders (
+    id      INTEGER PRIMARY KEY,
+    path    BLOB NOT NULL UNIQUE,          -- absolute; may be a single file
+    exclude TEXT NOT NULL DEFAULT '[]',    -- JSON list of patterns
+    missing INTEGER NOT NULL DEFAULT 0     -- 1: was not there at the last run; its documents are kept
+);
+
+CREATE TABLE forgotten (path BLOB PRIMARY KEY) WITHOUT ROWID;   -- inside a known folder, to be left out
+
+-- AUTOINCREMENT: ids are never used again, so that an id in a segment always means the same chunk.
+CREATE TABLE documents (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    path     BLOB NOT NULL UNIQUE,
+    folder   INTEGER NOT NULL REFERENCES folders(id) ON DELETE CASCADE,
+    kind     TEXT NOT NULL,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    hash     BLOB,                         -- blake2b-128 of the bytes; NULL where they could not be read
+    parser   INTEGER NOT NULL,             -- version of the parsers that read it
+    read_ns  INTEGER NOT NULL,             -- when, in ns since the epoch
+    code     TEXT,                         -- NULL: searchable; else why not (Refusal.code)
+    reason   TEXT,                         -- the same as a sentence; with code NULL: a remark
+    title    TEXT NOT NULL DEFAULT '',
+    encoding TEXT,
+    n_pages  INTEGER,
+    n_chars  INTEGER NOT NULL DEFAULT 0,
+    n_chunks INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX documents_folder ON documents(folder);
+CREATE INDEX documents_hash ON documents(hash);
+
+CREATE TABLE texts (                       -- parsed text in parts of PART characters, each zlib of UTF-8
+    document INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+    part     INTEGER NOT NULL,
+    body     BLOB NOT NULL,
+    PRIMARY KEY (document, part)
+) WITHOUT ROWID;
+
+CREATE TABLE chunks (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
+    start    INTEGER NOT NULL,             -- character offsets into the document's text
+    end      INTEGER NOT NULL,
+    page     INTEGER,
+    heading  TEXT NOT NULL DEFAULT '',     -- path of headings, joined by U+001F
+    n_tokens INTEGER NOT NULL,
+    coverage REAL NOT NULL,                -- share of the text that the embedder's tokenizer knows
+    meaning  INTEGER NOT NULL              -- 0: words only (coverage too low), 1: vector to come, 2: has a vector
+);
+CREATE INDEX chunks_document ON chunks(document);
+CREATE INDEX chunks_waiting ON chunks(id) WHERE meaning = 1;
+
+CREATE TABLE vectors (                     -- seq only grows: segments cover ranges of it, the rest is the tail
+    seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+    chunk  INTEGER NOT NULL UNIQUE REFERENCES chunks(id) ON DELETE CASCADE,
+    vector BLOB NOT NULL                   -- float16, little-endian, normalised, all dimensions
+);
+
+CREATE TABLE segments (                    -- the files in <index>.segments that count
+    name  TEXT PRIMARY KEY,
+    first INTEGER NOT NULL,                -- seq range, both ends included
+    last  INTEGER NOT NULL,
+    n     INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE tombstones (chunk INTEGER PRIMARY KEY);   -- chunks that are in a segment and no longer in the index
+"""
+
+
+def default_path() -> Path:
+    """Where the index is when nobody says otherwise: ``$KOGATA_INDEX`` or the user's data directory."""
+    named = os.environ.get("KOGATA_INDEX")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("kogata", appauthor=False) / "index.sqlite"
+
+
+def resolve(path: str | os.PathLike[str] | None) -> Path:
+    """The index file meant by ``path`` (None: :func:`default_path`), absolute.
+
+    Raises:
+        BadInput: ``path`` is a folder or empty.
+    """
+    if path is not None and not os.fspath(path):
+        raise BadInput("The index needs a file name, and an empty one was given.")
+    chosen = default_path() if path is None else Path(path).expanduser()
+    chosen = Path(os.path.abspath(chosen))
+    if chosen.is_dir():
+        raise BadInput(f"{shown(chosen)} is a folder; the index is a file.", hint="Name a file, for example index.sqlite.")
+    return chosen
+
+
+def shown(path: bytes | str | os.PathLike[str]) -> str:
+    """A path as text that any terminal and JSON takes: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into ours, with what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise explain(path, error) from error
+    except OSError as error:
+        if isinstance(error, (FileNotFoundError, PermissionError, BlockingIOError, InterruptedError)):
+            raise
+        raise StoreError(f"The index {shown(path)} cannot be written: {error.strerror or error}.") from error
+
+
+def explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+    """The :class:`StoreError` that says what ``error`` means for the person at the terminal."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    place = shown(path)
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        what = "is not an index" if name == "SQLITE_NOTADB" else "is damaged or cut short"
+        return DamagedIndexError(f"{place} {what}.", hint=REMAKE.format(name=shown(path.name)))
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return StoreError(
+            f"The disk is full or cannot be written: {place} could not take the change, and keeps what it held before.",
+            hint="Make room (or name another place with --index), then run the same command again: it carries on.",
+        )
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return LockedError(f"{place} is in use by another program.", hint="Try again when it has finished.")
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        return StoreError(f"{place} cannot be opened for this: no permission, or its folder is missing or read-only.")
+    return StoreError(f"The index {place} could not be used: {error}.")
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open and check the index file; bring an older one up to date; make a new one when ``write``.
+
+    Args:
+        path: The file, from :func:`resolve`.
+        write: Open for writing. The caller holds the lock.
+
+    Raises:
+        StoreError: There is no such file (reading), or it cannot be opened.
+        DamagedIndexError: It is cut short, or not an index.
+        NewerIndexError: A later version of Kogata wrote it.
+    """
+    if write:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"The folder {shown(path.parent)} cannot be made: {error.strerror}.") from error
+    elif not path.exists():
+        raise StoreError(f"There is no index at {shown(path)} yet.", hint="Make one with `kogata index PATH…`.")
+    with plain_errors(path):
+        connection = _open(path, write=write)
+        try:
+            version = _check(connection, path)
+            if version < VERSION:
+                if not write:
+                    connection.close()
+                    connection = _upgraded(path)
+                else:
+                    _migrate(connection, path, version)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+    if write:
+        connection = _plain_open(path, "rwc")
+        connection.execute("PRAGMA busy_timeout = %d" % int(BUSY_SECONDS * 1000))
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA cache_size = -32768")
+        return connection
+    # A reader in a folder it may not write cannot make the shared-memory file that WAL needs. Where no writer has left
+    # anything unmerged, the file can be read as it is.
+    connection = _plain_open(path, "ro")
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        wal = beside(path, "-wal")
+        if not os.access(path, os.R_OK) or (wal.exists() and wal.stat().st_size):
+            raise
+        connection = _plain_open(path, "ro&immutable=1")
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA cache_size = -16384")
+    return connection
+
+
+def _plain_open(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if application != APPLICATION_ID and not (application == 0 and version == 0 and empty):
+        raise DamagedIndexError(f"{shown(path)} is an SQLite file of another program, not an index of Kogata.")
+    if version > VERSION:
+        raise NewerIndexError(
+            f"{shown(path)} was written by a later Kogata (index version {version}; this one knows up to {VERSION}).",
+            hint="Update Kogata, or name another index file with --index.",
+        )
+    if version == 0 and beside(path, ".segments").exists():
+        raise DamagedIndexError(f"{shown(path)} has lost its contents.", hint=REMAKE.format(name=shown(path.name)))
+    return version
+
+
+def _upgraded(path: Path) -> sqlite3.Connection:
+    """A reader's way to an up-to-date file: upgrade it under the writer's lock, then open it for reading."""
+    from kogata.ask.lock import WriterLock
+
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise StoreError(
+            f"{shown(path)} was made by an older Kogata and has to be brought up to date, but cannot be written.",
+            hint="Run any kogata command once as a user who may write it.",
+        )
+    with WriterLock(path):
+        connect(path, write=True).close()
+    return _open(path, write=False)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Run the steps from ``version`` to :data:`VERSION` in one transaction: all of them or none."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(version, VERSION):
+            MIGRATIONS[step](connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def run_script(connection: sqlite3.Connection, script: str) -> None:
+    """Run several statements inside the open transaction (``executescript`` would commit it)."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    run_script(connection, TABLES)
+    create_words(connection)
+
+
+def create_words(connection: sqlite3.Connection) -> None:
+    """Make the empty word index, and note the rule its rows are made by.
+
+    Contentless (``content=''``): the text is in ``texts`` already, and a second copy would more than double the
+    table. To take a row out, FTS5 must be told what was put in, which is computed again from the stored text. Should
+    that rule ever change, :meth:`kogata.ask.writer.Writer.open` sees another fingerprint and makes the table anew.
+    """
+    from kogata.ask import words
+
+    connection.execute("DROP TABLE IF EXISTS words")
+    columns = ", ".join(words.COLUMNS)
+    connection.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{words.TOKENIZE}')")
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('words', ?)", (words_fingerprint(),))
+
+
+def words_fingerprint() -> str:
+    """Changes whenever what goes into the word index changes."""
+    import hashlib
+
+    from kogata.ask import words
+
+    probe = "NSA reads 11.6× less: std::vector, getUserName, HTTPServer2, 1,204 C++ files. 潮位の変化、人々、ﾃｽﾄ。"
+    rule = repr((words.COLUMNS, words.TOKENIZE, words.index_fields(probe, "潮位 tide", ("Naïve", "章"))))
+    return hashlib.blake2b(rule.encode(), digest_size=16).hexdigest()
+
+
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {0: _create}
+"""From version n to n + 1. Version 0 is an empty file."""

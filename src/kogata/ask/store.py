@@ -1,0 +1,338 @@
+"""Reading the index: documents, chunks, words, vectors and status. Writing is in writer.py.
+
+A :class:`Store` may be used from several threads: each gets its own connection. Readers see the state of the last
+commit, are never blocked by a running indexer and never block it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kogata.ask import schema
+from kogata.errors import EmbedderMismatch, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from kogata.ask.segments import VectorSet
+    from kogata.ask.status import Status
+
+PART = 32_768
+"""Characters in one stored part of a text: a hit unpacks its neighbourhood, not its book."""
+
+HEADING_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which documents a search may come from; empty means all.
+
+    Attributes:
+        paths: Files or folders (absolute, relative to here, or a trailing part such as ``notes/2024``), or globs.
+        kinds: Keys of :func:`kogata.ask.documents.kinds`.
+    """
+
+    paths: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderInfo:
+    """Whose vectors the index holds."""
+
+    identity: str
+    name: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRow:
+    """A folder (or single file) that ``kogata index`` was given."""
+
+    id: int
+    path: bytes
+    exclude: tuple[str, ...]
+    missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A file that is known: searchable when ``code`` is None."""
+
+    id: int
+    path: bytes
+    folder_id: int
+    kind: str
+    size: int
+    mtime_ns: int
+    hash: bytes | None
+    parser: int
+    read_ns: int
+    code: str | None
+    reason: str | None
+    title: str
+    encoding: str | None
+    n_pages: int | None
+    n_chars: int
+    n_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """A passage: ``text`` is characters ``start`` to ``end`` of its document's text."""
+
+    id: int
+    document_id: int
+    path: bytes
+    kind: str
+    title: str
+    page: int | None
+    heading: tuple[str, ...]
+    start: int
+    end: int
+    text: str
+    coverage: float
+    has_vector: bool
+
+
+class Store:
+    """The index, for reading. Use :meth:`open`; close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()
+        self._vectors: tuple[int, VectorSet] | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str] | None = None) -> Store:
+        """Open an existing index (None: the default place).
+
+        Raises:
+            StoreError: There is none, or it cannot be opened. Subclasses: DamagedIndexError, NewerIndexError.
+        """
+        store = cls(schema.resolve(path))
+        store.db  # noqa: B018 - opens and checks
+        return store
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = schema.connect(self.path, write=False)
+            self._local.connection = connection
+            with self._guard:
+                self._open.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        with self._guard:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+            self._vectors = None
+        self._local = threading.local()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside sees one state of the index, whatever is written meanwhile."""
+        with schema.plain_errors(self.path):
+            if self.db.in_transaction:
+                yield
+                return
+            self.db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+
+    # --- what is in it
+
+    def embedder(self) -> EmbedderInfo | None:
+        """Whose vectors the index holds; None before the first ones."""
+        value = self._meta("embedder")
+        return EmbedderInfo(**json.loads(value)) if value else None
+
+    def check_embedder(self, identity: str, name: str) -> None:
+        """Refuse an embedder whose vectors cannot be compared with those in the index.
+
+        Raises:
+            EmbedderMismatch: The index holds vectors of another one.
+        """
+        check_embedder(self.embedder(), identity, name)
+
+    def folders(self) -> list[FolderRow]:
+        with schema.plain_errors(self.path):
+            return read_folders(self.db)
+
+    def documents(self, where: Filter | None = None) -> list[DocumentRow]:
+        """Known files in the order of their paths, those that are not searchable included."""
+        with schema.plain_errors(self.path):
+            rows = read_documents(self.db)
+        if where:
+            from kogata.ask.filters import matcher
+
+            matches = matcher(where, {row.kind for row in rows})
+            rows = [row for row in rows if matches(row.path, row.kind)]
+        return rows
+
+    def status(self) -> Status:
+        """Folders, counts, sizes, and what was not indexed and why."""
+        from kogata.ask.status import read_status
+
+        with self.snapshot():
+            return read_status(self)
+
+    # --- passages
+
+    def chunk_rows(self, ids: Sequence[int]) -> list[ChunkRow]:
+        """The passages ``ids``, in that order; ids that are gone by now are left out."""
+        found: dict[int, ChunkRow] = {}
+        with self.snapshot():
+            for id_ in ids:
+                row = self.db.execute(
+                    "SELECT c.document, d.path, d.kind, d.title, c.page, c.heading, c.start, c.end, c.coverage, c.meaning"
+                    " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
+                    (int(id_),),
+                ).fetchone()
+                if row is None:
+                    continue
+                document, path, kind, title, page, heading, start, end, coverage, meaning = row
+                text = read_text(self.db, document, start, end)
+                found[int(id_)] = ChunkRow(
+                    int(id_), document, path, kind, title, page, split_heading(heading), start, end, text,
+                    coverage, meaning == 2,
+                )  # fmt: skip
+        return [found[int(id_)] for id_ in ids if int(id_) in found]
+
+    def context(self, document_id: int, start: int, end: int) -> str:
+        """Characters ``start`` to ``end`` of a document's text, cut to what there is."""
+        with schema.plain_errors(self.path):
+            return read_text(self.db, document_id, start, end)
+
+    # --- finding
+
+    def words(self, match: str, limit: int, where: Filter | None = None) -> list[tuple[int, float]]:
+        """The passages that match an FTS5 expression best.
+
+        Args:
+            match: From :func:`kogata.ask.words.match_query`.
+            limit: How many at most.
+            where: Which documents count.
+
+        Returns:
+            (chunk id, BM25 score, higher is better), best first.
+        """
+        from kogata.ask import words
+
+        weights = ", ".join(map(str, words.COLUMN_WEIGHTS))
+        sql = f"SELECT words.rowid, -rank FROM words {{}} WHERE words MATCH ? AND rank MATCH 'bm25({weights})' {{}} "
+        sql += "ORDER BY rank LIMIT ?"
+        limit = min(int(limit), 2**62)
+        with self.snapshot():
+            if not where:
+                return self.db.execute(sql.format("", ""), (match, limit)).fetchall()
+            documents = json.dumps(self._document_ids(where))
+            return self.db.execute(
+                sql.format(
+                    "JOIN chunks c ON c.id = words.rowid", "AND c.document IN (SELECT value FROM json_each(?))"
+                ),
+                (match, documents, limit),
+            ).fetchall()
+
+    def allowed(self, where: Filter | None) -> npt.NDArray[np.int64] | None:
+        """Ids of the chunks a filter lets through, ascending; None when it lets everything through."""
+        if not where:
+            return None
+        import numpy as np
+
+        with self.snapshot():
+            rows = self.db.execute(
+                "SELECT id FROM chunks WHERE document IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (json.dumps(self._document_ids(where)),),
+            )
+            return np.fromiter((id_ for (id_,) in rows), dtype=np.int64)
+
+    def _document_ids(self, where: Filter) -> list[int]:
+        from kogata.ask.filters import matcher
+
+        rows = self.db.execute("SELECT id, path, kind FROM documents WHERE code IS NULL").fetchall()
+        matches = matcher(where, {kind for _, _, kind in rows})
+        return [id_ for id_, path, kind in rows if matches(path, kind)]
+
+    def _meta(self, key: str) -> str | None:
+        with schema.plain_errors(self.path):
+            row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+
+def check_embedder(stored: EmbedderInfo | None, identity: str, name: str) -> None:
+    """See :meth:`Store.check_embedder`."""
+    if stored is None or stored.identity == identity:
+        return
+    versions = " in another version" if stored.name == name else ""
+    raise EmbedderMismatch(
+        f"This index was made with the embedder {stored.name}, and {name}{versions} was asked for; "
+        "their vectors cannot be compared.",
+        hint=f"Use --model {stored.name}, or make all vectors anew with `kogata index --rebuild`.",
+    )
+
+
+def read_folders(db: sqlite3.Connection) -> list[FolderRow]:
+    rows = db.execute("SELECT id, path, exclude, missing FROM folders ORDER BY path")
+    return [FolderRow(id_, path, tuple(json.loads(exclude)), bool(missing)) for id_, path, exclude, missing in rows]
+
+
+def read_documents(db: sqlite3.Connection) -> list[DocumentRow]:
+    columns = (
+        "id, path, folder, kind, size, mtime_ns, hash, parser, read_ns, code, reason, title, encoding, n_pages, "
+        "n_chars, n_chunks"
+    )
+    return [DocumentRow(*row) for row in db.execute(f"SELECT {columns} FROM documents ORDER BY path")]
+
+
+def read_text(db: sqlite3.Connection, document: int, start: int, end: int) -> str:
+    """Characters ``start`` to ``end`` of a stored text."""
+    start, end = max(start, 0), max(end, 0)
+    if end <= start:
+        return ""
+    first = start // PART
+    parts = db.execute(
+        "SELECT body FROM texts WHERE document = ? AND part BETWEEN ? AND ? ORDER BY part",
+        (document, first, (end - 1) // PART),
+    )
+    try:
+        text = "".join(zlib.decompress(body).decode() for (body,) in parts)
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"The stored text of document {document} cannot be read: {error}.",
+            hint="The index is damaged: move it away and index again.",
+        ) from error
+    return text[start - first * PART : end - first * PART]
+
+
+def split_heading(heading: str) -> tuple[str, ...]:
+    return tuple(heading.split(HEADING_SEPARATOR)) if heading else ()

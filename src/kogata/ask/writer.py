@@ -1,0 +1,361 @@
+"""Writing the index: every public method is one transaction, so that a kill leaves it done or not begun.
+
+V: vectors in a call, D: dimensions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kogata.ask import schema, words
+from kogata.ask.store import (
+    HEADING_SEPARATOR,
+    PART,
+    EmbedderInfo,
+    FolderRow,
+    read_documents,
+    read_folders,
+    read_text,
+    split_heading,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from kogata.ask.documents import Chunk, Document, Refusal
+    from kogata.ask.store import DocumentRow
+
+COVERED = 0.8
+"""Share of a text that the embedder's tokenizer must know for its vector to count (DESIGN §3, Japanese)."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """The state of a file that a row was read from."""
+
+    path: bytes
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A chunk that has no vector yet, and what is to be embedded for it."""
+
+    chunk: int
+    passage: str
+
+
+def passage(title: str, heading: Sequence[str], text: str) -> str:
+    """What is embedded for a chunk: its text, led by what it is about where the text does not say so itself."""
+    lead = [title] if title else []
+    if heading and heading[-1] != title:
+        lead.append(heading[-1])
+    head = text[: 200 + sum(map(len, lead))]
+    missing = [name.strip()[:200] for name in lead if name.strip() and name.strip() not in head]
+    return ". ".join([*missing, text])
+
+
+class Writer:
+    """The index, for writing. The caller holds the :class:`~kogata.ask.lock.WriterLock`; one thread only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.db = schema.connect(path, write=True)
+        try:
+            with schema.plain_errors(path):
+                row = self.db.execute("SELECT value FROM meta WHERE key = 'words'").fetchone()
+                if row is None or row[0] != schema.words_fingerprint():
+                    self._rebuild_words()
+        except BaseException:
+            self.db.close()
+            raise
+
+    def close(self) -> None:
+        """Merge the write-ahead log into the file and close."""
+        try:
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # a full disk or a long reader: the log stays, and the next run merges it
+        self.db.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; also on Ctrl-C."""
+        with schema.plain_errors(self.path):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    # --- folders
+
+    def folders(self) -> list[FolderRow]:
+        return read_folders(self.db)
+
+    def add_folder(self, path: bytes, exclude: Sequence[str] | None) -> None:
+        """Know a folder (or single file). ``exclude`` None: keep the patterns it has."""
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO folders (path) VALUES (?)", (path,))
+            if exclude is not None:
+                patterns = json.dumps(list(exclude), ensure_ascii=True)
+                db.execute("UPDATE folders SET exclude = ? WHERE path = ?", (patterns, path))
+            inside = path.rstrip(b"/") + b"/"
+            for (old,) in db.execute("SELECT path FROM forgotten").fetchall():
+                if old == path or old.startswith(inside):
+                    db.execute("DELETE FROM forgotten WHERE path = ?", (old,))
+
+    def set_missing(self, folder: int, missing: bool) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE folders SET missing = ? WHERE id = ? AND missing != ?", (missing, folder, missing))
+
+    def forgotten(self) -> list[bytes]:
+        return [path for (path,) in self.db.execute("SELECT path FROM forgotten")]
+
+    def forget(self, path: bytes, documents: Sequence[int]) -> None:
+        """Take a folder, or a path inside one, out of the index and leave it out of later runs."""
+        with self.transaction() as db:
+            self._drop(documents)
+            inside = path.rstrip(b"/") + b"/"
+            gone = [row for row in read_folders(db) if row.path == path or row.path.startswith(inside)]
+            db.executemany("DELETE FROM folders WHERE id = ?", [(row.id,) for row in gone])
+            if any(path.startswith(row.path.rstrip(b"/") + b"/") for row in read_folders(db)):
+                db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (path,))
+
+    # --- documents
+
+    def documents(self) -> list[DocumentRow]:
+        return read_documents(self.db)
+
+    def put(
+        self, file: FileStat, folder: int, parser: int, document: Document, chunks: Sequence[Chunk],
+        coverage: Sequence[float],
+    ) -> int:  # fmt: skip
+        """Store a parsed document and make it searchable by words, in place of what was stored for its path.
+
+        Passages that did not change keep their vectors.
+
+        Args:
+            file: What was read.
+            folder: Row of ``folders``.
+            parser: Version of the parsers.
+            document: The parsed document.
+            chunks: Its passages.
+            coverage: For each passage, the share of it that the embedder's tokenizer knows.
+
+        Returns:
+            The number of passages whose vectors are still to be computed.
+        """
+        text = _SURROGATE.sub("\ufffd", document.text)
+        title = _SURROGATE.sub("\ufffd", document.title)
+        waiting = 0
+        with self.transaction() as db:
+            old = db.execute("SELECT id FROM documents WHERE path = ?", (file.path,)).fetchone()
+            vectors: Mapping[str, bytes] = {}
+            if old is not None:
+                vectors = self._vectors_by_passage(old[0])
+                self._drop([old[0]])
+            cursor = db.execute(
+                "INSERT INTO documents (path, folder, kind, size, mtime_ns, hash, parser, read_ns, reason, title, "
+                "encoding, n_pages, n_chars, n_chunks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    file.path, folder, document.kind, file.size, file.mtime_ns, bytes.fromhex(document.hash), parser,
+                    time.time_ns(), " ".join(document.notes) or None, title, document.encoding, document.n_pages,
+                    len(text), len(chunks),
+                ),
+            )  # fmt: skip
+            id_ = cursor.lastrowid
+            db.executemany(
+                "INSERT INTO texts VALUES (?, ?, ?)",
+                (
+                    (id_, part, zlib.compress(text[start : start + PART].encode(), 6))
+                    for part, start in enumerate(range(0, len(text), PART))
+                ),
+            )
+            for chunk, share in zip(chunks, coverage, strict=True):
+                heading = tuple(_SURROGATE.sub("\ufffd", name) for name in chunk.heading)
+                body = text[chunk.start : chunk.end]
+                vector = vectors.get(passage(title, heading, body))
+                meaning = 0 if share < COVERED else 1 if vector is None else 2
+                waiting += meaning == 1
+                row = db.execute(
+                    "INSERT INTO chunks (document, start, end, page, heading, n_tokens, coverage, meaning) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        id_, chunk.start, chunk.end, chunk.page, HEADING_SEPARATOR.join(heading), chunk.n_tokens,
+                        share, meaning,
+                    ),
+                ).lastrowid  # fmt: skip
+                self._insert_words(row, words.index_fields(body, title, heading))
+                if meaning == 2:
+                    db.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (row, vector))
+            if vectors:
+                self._bump()
+        return waiting
+
+    def refuse(
+        self, file: FileStat, folder: int, parser: int, kind: str, code: str, reason: str, hash_: bytes | None = None
+    ) -> None:
+        """Note why a file is not searchable, in place of what was stored for its path."""
+        with self.transaction() as db:
+            old = db.execute("SELECT id FROM documents WHERE path = ?", (file.path,)).fetchone()
+            if old is not None:
+                self._drop([old[0]])
+            db.execute(
+                "INSERT INTO documents (path, folder, kind, size, mtime_ns, hash, parser, read_ns, code, reason) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    file.path, folder, kind, file.size, file.mtime_ns, hash_, parser, time.time_ns(), code,
+                    _SURROGATE.sub("\ufffd", reason),
+                ),
+            )  # fmt: skip
+
+    def touch(self, document: int, file: FileStat, folder: int) -> None:
+        """The same content under another path, time or folder: text, words and vectors stay."""
+        with self.transaction() as db:
+            squatter = db.execute("SELECT id FROM documents WHERE path = ? AND id != ?", (file.path, document)).fetchone()
+            if squatter is not None:
+                self._drop([squatter[0]])
+            db.execute(
+                "UPDATE documents SET path = ?, size = ?, mtime_ns = ?, folder = ?, read_ns = ? WHERE id = ?",
+                (file.path, file.size, file.mtime_ns, folder, time.time_ns(), document),
+            )
+
+    def remove(self, documents: Sequence[int]) -> None:
+        """Take documents out, a few hundred in a transaction."""
+        for start in range(0, len(documents), 256):
+            with self.transaction():
+                self._drop(documents[start : start + 256])
+
+    def _drop(self, documents: Iterable[int]) -> None:
+        (covered,) = self.db.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()
+        any_vectors = False
+        for id_ in documents:
+            for chunk, fields in self._fields_of(id_):
+                self._delete_words(chunk, fields)
+            # A segment may still hold these; what is only in the tail goes with its row.
+            cursor = self.db.execute(
+                "INSERT OR IGNORE INTO tombstones SELECT v.chunk FROM vectors v JOIN chunks c ON c.id = v.chunk "
+                "WHERE c.document = ? AND v.seq <= ?",
+                (id_, covered),
+            )
+            any_vectors = any_vectors or cursor.rowcount > 0
+            self.db.execute("DELETE FROM documents WHERE id = ?", (id_,))
+        if any_vectors:
+            self._bump()
+
+    # --- words
+
+    def _fields_of(self, document: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """(chunk id, what is in the word index for it), computed from the stored text."""
+        row = self.db.execute("SELECT title, n_chars, n_chunks FROM documents WHERE id = ?", (document,)).fetchone()
+        if row is None or not row[2]:
+            return
+        title, n_chars, _ = row
+        text = read_text(self.db, document, 0, n_chars)
+        chunks = self.db.execute("SELECT id, start, end, heading FROM chunks WHERE document = ?", (document,)).fetchall()
+        for id_, start, end, heading in chunks:
+            yield id_, words.index_fields(text[start:end], title, split_heading(heading))
+
+    def _insert_words(self, chunk: int | None, fields: tuple[str, ...]) -> None:
+        marks = ", ".join("?" * (1 + len(fields)))
+        self.db.execute(f"INSERT INTO words (rowid, {', '.join(words.COLUMNS)}) VALUES ({marks})", (chunk, *fields))
+
+    def _delete_words(self, chunk: int, fields: tuple[str, ...]) -> None:
+        marks = ", ".join("?" * (1 + len(fields)))
+        self.db.execute(
+            f"INSERT INTO words (words, rowid, {', '.join(words.COLUMNS)}) VALUES ('delete', {marks})", (chunk, *fields)
+        )
+
+    def _rebuild_words(self) -> None:
+        """Make the word index anew from the stored texts, in one transaction: searches see the old one until then."""
+        with self.transaction() as db:
+            schema.create_words(db)
+            for (document,) in db.execute("SELECT id FROM documents WHERE n_chunks > 0").fetchall():
+                for chunk, fields in self._fields_of(document):
+                    self._insert_words(chunk, fields)
+
+    # --- vectors
+
+    def embedder(self) -> EmbedderInfo | None:
+        row = self.db.execute("SELECT value FROM meta WHERE key = 'embedder'").fetchone()
+        return EmbedderInfo(**json.loads(row[0])) if row else None
+
+    def n_waiting(self) -> int:
+        """Chunks whose vectors are still to be computed."""
+        return int(self.db.execute("SELECT count(*) FROM chunks WHERE meaning = 1").fetchone()[0])
+
+    def waiting(self, limit: int) -> list[Waiting]:
+        """The next chunks to embed, oldest first."""
+        rows = self.db.execute(
+            "SELECT c.id, c.document, c.start, c.end, c.heading, d.title FROM chunks c "
+            "JOIN documents d ON d.id = c.document WHERE c.meaning = 1 ORDER BY c.id LIMIT ?",
+            (limit,),
+        )
+        return [
+            Waiting(id_, passage(title, split_heading(heading), read_text(self.db, document, start, end)))
+            for id_, document, start, end, heading, title in rows.fetchall()
+        ]
+
+    def put_vectors(self, chunks: Sequence[int], vectors_VD: npt.NDArray[np.float32], embedder: EmbedderInfo) -> None:
+        """Store normalised vectors; the first ones also set whose they are."""
+        rows = vectors_VD.astype("<f2")
+        with self.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('embedder', ?)", (json.dumps(asdict(embedder)),))
+            db.executemany(
+                "INSERT INTO vectors (chunk, vector) VALUES (?, ?)",
+                ((chunk, row.tobytes()) for chunk, row in zip(chunks, rows, strict=True)),
+            )
+            db.executemany("UPDATE chunks SET meaning = 2 WHERE id = ?", ((chunk,) for chunk in chunks))
+            self._bump()
+
+    def _vectors_by_passage(self, document: int) -> dict[str, bytes]:
+        rows = self.db.execute(
+            "SELECT c.start, c.end, c.heading, d.title, v.vector FROM chunks c JOIN documents d ON d.id = c.document "
+            "JOIN vectors v ON v.chunk = c.id WHERE c.document = ?",
+            (document,),
+        ).fetchall()
+        return {
+            passage(title, split_heading(heading), read_text(self.db, document, start, end)): vector
+            for start, end, heading, title, vector in rows
+        }
+
+    def _bump(self) -> None:
+        """Tell readers that their picture of the vectors is out of date."""
+        self.db.execute(
+            "INSERT INTO meta VALUES ('vectors', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
+        )
+
+    # --- room
+
+    def tidy(self, *, many_changes: bool) -> None:
+        """After a run: merge the pieces of the word index and give freed pages back to the disk."""
+        if many_changes:
+            with self.transaction() as db:
+                db.execute("INSERT INTO words (words) VALUES ('optimize')")
+        with schema.plain_errors(self.path):
+            self.db.execute("PRAGMA incremental_vacuum").fetchall()
+            self.db.execute("PRAGMA optimize")

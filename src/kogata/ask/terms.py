@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from kogata.ask import words
@@ -39,7 +40,7 @@ def terms(text: str) -> Iterator[Term]:
         characters = _folded_characters(unit["cjk"], start)
         if len(characters) == 1:
             yield characters[0]
-        for left, right in zip(characters, characters[1:], strict=False):
+        for left, right in pairwise(characters):
             yield Term(left.start, right.end, left.term + right.term)
 
 
@@ -78,14 +79,14 @@ def _word_term(word: str) -> str:
 
 def _folded_characters(run: str, offset: int) -> list[Term]:
     """The characters of a run after :func:`words.fold`, each with the span in the text that it came from."""
+    if len(folded := words.fold(run)) == len(run):
+        return [Term(offset + i, offset + i + 1, character) for i, character in enumerate(folded)]
     characters: list[Term] = []
     for cluster in _CLUSTER.finditer(run):
         for character in words.fold(cluster.group()):
             characters.append(Term(offset + cluster.start(), offset + cluster.end(), character))
     unrolled = words.fold("".join(character.term for character in characters))
-    if len(unrolled) != len(characters):
-        return characters
-    return [Term(c.start, c.end, folded) for c, folded in zip(characters, unrolled, strict=True)]
+    return [Term(c.start, c.end, unrolled[i]) for i, c in enumerate(characters)]
 
 
 _STOP_TERMS = frozenset(term.term for word in words.STOP_WORDS for term in terms(word))

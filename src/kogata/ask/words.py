@@ -42,6 +42,7 @@ _SIGNED = re.compile(r"(?<![^\W_])([A-Za-z]{1,2})(\+\+|#)(?![\w+#])")  # C++, g+
 _GROUPED = re.compile(r"(?<![\w,.])\d{1,3}(?:,\d{3})+(?![\d,])")  # 1,204
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[0-9])(?=[A-Za-z])")
 _HUMPED = re.compile(r"(?<![^\W_])(?:[A-Z]?[a-z0-9]+[A-Z]|[A-Z]{2,}[a-z]|\d+[A-Za-z])[A-Za-z0-9]*(?![^\W_])")
+_CONTRACTED = re.compile(r"(?<=[^\W_])['’](?:s|t|d|ll|m|re|ve)(?![^\W_])", re.IGNORECASE)  # Panthers's, don't
 _SIGN_NAMES = {"++": "plusplus", "#": "sharp"}
 # Words joined by the punctuation of code, file names, numbers and dates: std::vector, nsa.pdf, 3.5, 2024-05-01.
 _JOINED = re.compile(f"[^\\W{CJK}]+(?:(?:::|->|[.\\-/:'’@&_,])[^\\W{CJK}]+)+")
@@ -156,7 +157,7 @@ def query_phrases(query: str) -> list[str]:
 
     Repeated words stay repeated: BM25 counts them as often as they are asked for.
     """
-    text = fold(check_query(query))
+    text = _CONTRACTED.sub(" ", fold(check_query(query)))
     phrases = [phrase for phrase in _all_phrases(text) if phrase.casefold() not in STOP_WORDS]
     return phrases or list(_all_phrases(text))
 

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -41,14 +42,13 @@ class WriterLock:
         except OSError:
             message = _holder(fd)
             os.close(fd)
-            raise LockedError(message, hint="Wait until it has finished, or stop it. Searching works meanwhile.") from None
+            hint = "Wait until it has finished, or stop it. Searching works meanwhile."
+            raise LockedError(message, hint=hint) from None
         self._fd = fd
         holder = {"pid": os.getpid(), "since": time.time(), "command": _command()}
-        try:
+        with suppress(OSError):  # a full disk: the lock holds all the same, it only has no name on it
             os.ftruncate(fd, 0)
             os.pwrite(fd, json.dumps(holder).encode(), 0)
-        except OSError:
-            pass  # a full disk: the lock holds all the same, it only has no name on it
         return self
 
     def __exit__(
@@ -56,10 +56,8 @@ class WriterLock:
     ) -> None:
         # The file stays: removing it would let two others lock two different files of the same name.
         if self._fd >= 0:
-            try:
+            with suppress(OSError):
                 os.ftruncate(self._fd, 0)
-            except OSError:
-                pass
             os.close(self._fd)
             self._fd = -1
 

@@ -2,7 +2,7 @@
 
 One SQLite file holds everything that cannot be made again cheaply. Beside it, made from it:
 
-    <index>.segments/   memory-mapped copies of the vectors (ask/segments.py); rebuilt when missing or damaged
+    <index>.segments/   memory-mapped copies of the vectors (ask/vectors); rebuilt when missing or damaged
     <index>.lock        who is writing (ask/lock.py)
 
 WAL with synchronous=NORMAL: a killed process loses nothing that was committed; a power cut may lose the last few
@@ -87,17 +87,17 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_document ON chunks(document);
 CREATE INDEX chunks_waiting ON chunks(id) WHERE meaning = 1;
 
-CREATE TABLE vectors (                     -- seq only grows: segments cover ranges of it, the rest is the tail
+CREATE TABLE vectors (                     -- seq only grows: up to meta 'covered' in segments, the rest is the tail
     seq    INTEGER PRIMARY KEY AUTOINCREMENT,
     chunk  INTEGER NOT NULL UNIQUE REFERENCES chunks(id) ON DELETE CASCADE,
     vector BLOB NOT NULL                   -- float16, little-endian, normalised, all dimensions
 );
 
-CREATE TABLE segments (                    -- the files in <index>.segments that count
-    name  TEXT PRIMARY KEY,
-    first INTEGER NOT NULL,                -- seq range, both ends included
-    last  INTEGER NOT NULL,
-    n     INTEGER NOT NULL
+CREATE TABLE segments (                    -- the files in <index>.segments that count (vectors.SegmentRecord)
+    name       TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    n          INTEGER NOT NULL,
+    checksum   TEXT NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE tombstones (chunk INTEGER PRIMARY KEY);   -- chunks that are in a segment and no longer in the index
@@ -125,13 +125,18 @@ def resolve(path: str | os.PathLike[str] | None) -> Path:
     chosen = default_path() if path is None else Path(path).expanduser()
     chosen = Path(os.path.abspath(chosen))
     if chosen.is_dir():
-        raise BadInput(f"{shown(chosen)} is a folder; the index is a file.", hint="Name a file, for example index.sqlite.")
+        hint = "Name a file, for example index.sqlite."
+        raise BadInput(f"{shown(chosen)} is a folder; the index is a file.", hint=hint)
     return chosen
 
 
 def shown(path: bytes | str | os.PathLike[str]) -> str:
     """A path as text that any terminal and JSON takes: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def no_index(path: Path) -> StoreError:
+    return StoreError(f"There is no index at {shown(path)} yet.", hint="Make one with `kogata index PATH…`.")
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -188,7 +193,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         except OSError as error:
             raise StoreError(f"The folder {shown(path.parent)} cannot be made: {error.strerror}.") from error
     elif not path.exists():
-        raise StoreError(f"There is no index at {shown(path)} yet.", hint="Make one with `kogata index PATH…`.")
+        raise no_index(path)
     with plain_errors(path):
         connection = _open(path, write=write)
         try:
@@ -208,7 +213,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
     if write:
         connection = _plain_open(path, "rwc")
-        connection.execute("PRAGMA busy_timeout = %d" % int(BUSY_SECONDS * 1000))
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
         if not connection.execute("PRAGMA page_count").fetchone()[0]:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from kogata.ask.segments import VectorSet
     from kogata.ask.status import Status
+    from kogata.ask.vectors import VectorSet
 
 PART = 32_768
 """Characters in one stored part of a text: a hit unpacks its neighbourhood, not its book."""
@@ -51,11 +51,19 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
-    """Whose vectors the index holds."""
+    """Whose vectors the index holds.
+
+    Attributes:
+        identity: Hash of everything that decides a vector.
+        name: For people.
+        dimensions: Length of a vector.
+        source: What to load it from: the ``model`` that was asked for when the first vectors were made.
+    """
 
     identity: str
     name: str
     dimensions: int
+    source: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +214,11 @@ class Store:
         with self.snapshot():
             return read_status(self)
 
+    def waiting(self) -> int:
+        """How many passages still wait for their vectors."""
+        with schema.plain_errors(self.path):
+            return int(self.db.execute("SELECT count(*) FROM chunks WHERE meaning = 1").fetchone()[0])
+
     # --- passages
 
     def chunk_rows(self, ids: Sequence[int]) -> list[ChunkRow]:
@@ -214,8 +227,8 @@ class Store:
         with self.snapshot():
             for id_ in ids:
                 row = self.db.execute(
-                    "SELECT c.document, d.path, d.kind, d.title, c.page, c.heading, c.start, c.end, c.coverage, c.meaning"
-                    " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
+                    "SELECT c.document, d.path, d.kind, d.title, c.page, c.heading, c.start, c.end, c.coverage, "
+                    "c.meaning FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
                     (int(id_),),
                 ).fetchone()
                 if row is None:
@@ -297,7 +310,7 @@ def check_embedder(stored: EmbedderInfo | None, identity: str, name: str) -> Non
     raise EmbedderMismatch(
         f"This index was made with the embedder {stored.name}, and {name}{versions} was asked for; "
         "their vectors cannot be compared.",
-        hint=f"Use --model {stored.name}, or make all vectors anew with `kogata index --rebuild`.",
+        hint=f"Use --model {stored.source}, or make all vectors anew with `kogata index --rebuild`.",
     )
 
 
@@ -312,6 +325,12 @@ def read_documents(db: sqlite3.Connection) -> list[DocumentRow]:
         "n_chars, n_chunks"
     )
     return [DocumentRow(*row) for row in db.execute(f"SELECT {columns} FROM documents ORDER BY path")]
+
+
+def read_covered(db: sqlite3.Connection) -> int:
+    """The last ``vectors.seq`` that is in a segment."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'covered'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def read_text(db: sqlite3.Connection, document: int, start: int, end: int) -> str:

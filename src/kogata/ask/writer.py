@@ -6,13 +6,12 @@ V: vectors in a call, D: dimensions.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from kogata.ask.store import (
     PART,
     EmbedderInfo,
     FolderRow,
+    read_covered,
     read_documents,
     read_folders,
     read_text,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from kogata.ask.documents import Chunk, Document, Refusal
+    from kogata.ask.documents import Chunk, Document
     from kogata.ask.store import DocumentRow
 
 COVERED = 0.8
@@ -86,10 +86,8 @@ class Writer:
 
     def close(self) -> None:
         """Merge the write-ahead log into the file and close."""
-        try:
+        with suppress(sqlite3.Error):  # a full disk or a long reader: the log stays, and the next run merges it
             self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error:
-            pass  # a full disk or a long reader: the log stays, and the next run merges it
         self.db.close()
 
     def __enter__(self) -> Writer:
@@ -236,9 +234,9 @@ class Writer:
     def touch(self, document: int, file: FileStat, folder: int) -> None:
         """The same content under another path, time or folder: text, words and vectors stay."""
         with self.transaction() as db:
-            squatter = db.execute("SELECT id FROM documents WHERE path = ? AND id != ?", (file.path, document)).fetchone()
-            if squatter is not None:
-                self._drop([squatter[0]])
+            there = db.execute("SELECT id FROM documents WHERE path = ? AND id != ?", (file.path, document)).fetchone()
+            if there is not None:
+                self._drop([there[0]])
             db.execute(
                 "UPDATE documents SET path = ?, size = ?, mtime_ns = ?, folder = ?, read_ns = ? WHERE id = ?",
                 (file.path, file.size, file.mtime_ns, folder, time.time_ns(), document),
@@ -251,7 +249,7 @@ class Writer:
                 self._drop(documents[start : start + 256])
 
     def _drop(self, documents: Iterable[int]) -> None:
-        (covered,) = self.db.execute("SELECT coalesce(max(last), 0) FROM segments").fetchone()
+        covered = read_covered(self.db)
         any_vectors = False
         for id_ in documents:
             for chunk, fields in self._fields_of(id_):
@@ -276,8 +274,8 @@ class Writer:
             return
         title, n_chars, _ = row
         text = read_text(self.db, document, 0, n_chars)
-        chunks = self.db.execute("SELECT id, start, end, heading FROM chunks WHERE document = ?", (document,)).fetchall()
-        for id_, start, end, heading in chunks:
+        chunks = self.db.execute("SELECT id, start, end, heading FROM chunks WHERE document = ?", (document,))
+        for id_, start, end, heading in chunks.fetchall():
             yield id_, words.index_fields(text[start:end], title, split_heading(heading))
 
     def _insert_words(self, chunk: int | None, fields: tuple[str, ...]) -> None:

@@ -1,0 +1,277 @@
+"""The public class: an index of a person's own documents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from kogata.ask import schema
+from kogata.ask.lock import WriterLock
+from kogata.ask.schema import shown
+from kogata.ask.store import Filter, Store
+from kogata.errors import BadInput, StoreError
+
+if TYPE_CHECKING:
+    from kogata.ask.answer import Answer, Generator
+    from kogata.ask.indexing import Embedder
+    from kogata.ask.report import Progress, Report
+    from kogata.ask.retrieve import Mode, SearchResult
+    from kogata.ask.status import Status
+    from kogata.ask.store import EmbedderInfo
+    from kogata.ask.writer import Writer
+
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+class Index:
+    """Documents made searchable by words and by meaning, in one file.
+
+    Example::
+
+        import kogata
+
+        with kogata.Index("papers.kogata") as index:
+            index.add(["~/papers"])
+            for hit in index.search("how are tides measured", k=3).hits:
+                print(hit.path, hit.page, hit.snippet)
+            print(index.ask("How are tides measured?").text)
+
+    Searching may be done from several threads and while another process (or thread) adds documents: it sees the
+    state of the last document that was finished. Writing takes a lock that only one process or thread can hold.
+
+    Args:
+        path: The index file, made by the first :meth:`add`. None: ``$KOGATA_INDEX``, or the user's data directory.
+        model: The embedder: "default", a folder in Hugging Face layout, a hub id, or an :class:`kogata.Encoder`.
+            None: the one the index was made with, else the default.
+        precision: Arithmetic of the embedder, see :class:`kogata.Encoder`.
+        threads: Threads of the embedder; None: as many as this process may use.
+
+    Raises:
+        BadInput: ``path`` is a folder.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, model: str | os.PathLike[str] | Embedder | None = None,
+        precision: str = "auto", threads: int | None = None,
+    ) -> None:  # fmt: skip
+        self.path: Path = schema.resolve(path)
+        self._model = model
+        self._precision = precision
+        self._threads = threads
+        self._guard = RLock()
+        self._embedder: Embedder | None = None
+        self._source = ""  # what _embedder was loaded from
+        self._store: Store | None = None
+
+    # --- writing
+
+    def add(
+        self, paths: PathLike | Iterable[PathLike], *, exclude: Sequence[str] | None = None,
+        progress: Progress | None = None, workers: int | None = None,
+    ) -> Report:  # fmt: skip
+        """Index files and folders, and keep knowing them: later runs of :meth:`refresh` bring them up to date.
+
+        Unchanged files are skipped, so the same call again is cheap.
+
+        Args:
+            paths: Files or folders.
+            exclude: Patterns (as in .gitignore) of what to leave out of these folders, in place of the ones they had.
+            progress: Called with a :class:`~kogata.ask.report.ProgressEvent` now and then.
+            workers: Parser processes; None: as many as there are cores.
+
+        Raises:
+            BadInput: A path does not exist, or none was given.
+            LockedError: Another indexer is at work; the message says which.
+            EmbedderMismatch: The index was made with another embedder.
+            StoreError: The index cannot be written (a full disk, say); what was committed before stays.
+        """
+        wanted = [absolute(path) for path in _listed(paths)]
+        if not wanted:
+            raise BadInput("No path was given to index.", hint="Name a file or a folder.")
+        for path in wanted:
+            if not os.path.lexists(path):
+                raise BadInput(f"There is no file or folder {shown(path)}.")
+        with self._writing() as writer:
+            for path in wanted:
+                writer.add_folder(path, exclude)
+            return self._run(writer, wanted, progress, workers)
+
+    def refresh(self, *, progress: Progress | None = None, workers: int | None = None) -> Report:
+        """Bring all known folders up to date.
+
+        Raises:
+            StoreError: There is no index yet, or nothing in it. And as :meth:`add`.
+        """
+        self._must_exist()
+        with self._writing() as writer:
+            return self._run(writer, None, progress, workers)
+
+    def forget(self, paths: PathLike | Iterable[PathLike]) -> int:
+        """Take files or folders out of the index; the files themselves are not touched.
+
+        What is inside a folder that stays known is left out of later runs too, until it is added again.
+
+        Returns:
+            The number of documents taken out.
+
+        Raises:
+            BadInput: A path that the index knows nothing of.
+        """
+        from kogata.ask.survey import under
+
+        wanted = [absolute(path) for path in _listed(paths)]
+        if not wanted:
+            raise BadInput("No path was given to forget.")
+        self._must_exist()
+        with self._writing() as writer:
+            folders, documents = writer.folders(), writer.documents()
+            rows = [*(folder.path for folder in folders), *(document.path for document in documents)]
+            for path in wanted:
+                if not any(under(row, path) for row in rows):
+                    known = ", ".join(shown(row.path) for row in folders) or "no folder"
+                    raise BadInput(f"The index knows nothing of {shown(path)}.", hint=f"It knows: {known}.")
+            gone = 0
+            for path in wanted:
+                inside = [row for row in documents if under(row.path, path)]
+                writer.forget(path, [row.id for row in inside])
+                gone += sum(row.code is None for row in inside)
+            writer.tidy(many_changes=gone > 200)
+        return gone
+
+    def _must_exist(self) -> None:
+        if not self.path.exists():
+            raise schema.no_index(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Writer]:
+        from kogata.ask.writer import Writer
+
+        with WriterLock(self.path), Writer(self.path) as writer:
+            yield writer
+
+    def _run(
+        self, writer: Writer, paths: Sequence[bytes] | None, progress: Progress | None, workers: int | None
+    ) -> Report:
+        from kogata.ask.indexing import Run
+
+        folders = [row for row in writer.folders() if paths is None or row.path in paths]
+        if not folders:
+            raise StoreError("The index knows no folder yet.", hint="Add one with `kogata index PATH…`.")
+        load, source = self._model_for(writer.embedder())
+        return Run(writer, load, source, progress, workers).run(folders)
+
+    def _model_for(self, stored: EmbedderInfo | None) -> tuple[Callable[[], Embedder], str]:
+        """How to get the embedder, loaded once and kept, and what to call it."""
+        wanted = self._model if self._model is not None else stored.source if stored else "default"
+        if not isinstance(wanted, (str, os.PathLike)):
+            return (lambda: wanted), wanted.name
+        source = os.path.abspath(wanted) if os.path.isdir(wanted) else os.fspath(wanted)
+
+        def load() -> Embedder:
+            with self._guard:
+                if self._embedder is None or self._source != source:
+                    from kogata.run.encoder import Encoder
+
+                    self._embedder = Encoder(source, precision=self._precision, threads=self._threads)
+                    self._source = source
+                return self._embedder
+
+        return load, source
+
+    # --- reading
+
+    @property
+    def store(self) -> Store:
+        """The open index, for reading.
+
+        Raises:
+            StoreError: There is none yet, or it cannot be read.
+        """
+        with self._guard:
+            if self._store is None:
+                self._store = Store.open(self.path)
+            return self._store
+
+    def search(
+        self, query: str, k: int = 10, mode: Mode = "hybrid", *, paths: Sequence[str] = (), kinds: Sequence[str] = (),
+        exact: bool = False,
+    ) -> SearchResult:  # fmt: skip
+        """The passages that match a query best.
+
+        Args:
+            query: A question or some words, in any language.
+            k: How many.
+            mode: "hybrid", or "meaning" or "words" alone (words need no model).
+            paths: Only these files or folders (absolute, relative, or a trailing part of the path) or globs.
+            kinds: Only these types, such as "pdf".
+            exact: Compare with every vector in full instead of a shortlist by a prefix.
+
+        Raises:
+            BadInput: An empty or overlong query, k below 1, an unknown mode or type.
+            StoreError: There is no index, or it cannot be read.
+            EmbedderMismatch: The index was made with another embedder than ``model``.
+        """
+        from kogata.ask import retrieve
+
+        where = Filter(tuple(paths), tuple(kinds))
+        return retrieve.search(self.store, self._query_model(mode), query, k=k, mode=mode, where=where, exact=exact)
+
+    def ask(
+        self, query: str, k: int = 10, *, paths: Sequence[str] = (), kinds: Sequence[str] = (), exact: bool = False,
+        generator: Generator | None = None,
+    ) -> Answer:  # fmt: skip
+        """Answer a question from the documents, every sentence with where it stands; or say that it is not there.
+
+        Args:
+            query: The question.
+            k: How many passages to look at.
+            paths, kinds, exact: As in :meth:`search`.
+            generator: Writes the answer from the passages; None: the best sentences themselves.
+
+        Raises:
+            As :meth:`search`.
+        """
+        from kogata.ask import answer
+
+        where = Filter(tuple(paths), tuple(kinds))
+        return answer.answer(
+            self.store, self._query_model("hybrid"), query, k=k, where=where, exact=exact, generator=generator
+        )
+
+    def _query_model(self, mode: str) -> Embedder | None:
+        """The embedder where a search of this mode can use one."""
+        stored = self.store.embedder()
+        if mode == "words" or stored is None:
+            return None
+        load, _ = self._model_for(stored)
+        return load()
+
+    def status(self) -> Status:
+        """Folders, counts, sizes, and every file that is not searchable with the reason."""
+        return self.store.status()
+
+    def close(self) -> None:
+        """Close the files. The index may be used again afterwards."""
+        with self._guard:
+            if self._store is not None:
+                self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def absolute(path: PathLike) -> bytes:
+    """A path as the index keeps it: absolute bytes, ``~`` expanded, symbolic links left alone."""
+    return os.path.abspath(os.path.expanduser(os.fsencode(path)))
+
+
+def _listed(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:
+    return [paths] if isinstance(paths, (str, bytes, os.PathLike)) else list(paths)

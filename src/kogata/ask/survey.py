@@ -1,0 +1,191 @@
+"""What changed on disk since the last run: new, changed, moved and vanished files of the known folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kogata.ask import documents
+from kogata.ask.store import DocumentRow, FolderRow
+from kogata.ask.writer import FileStat, Writer
+
+RACY_NS = 2_000_000_000
+"""A file written this shortly before it was read may have been written again within the clock's step: compare bytes."""
+
+_TRY_AGAIN = frozenset({"changed", "unreadable", "memory", "crashed"})
+"""Refusals that say more about the moment than about the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A file to read.
+
+    Attributes:
+        file: As it was when it was found.
+        folder: Row of the folder it belongs to.
+        kind: What its name promises.
+        known: It is in the index already.
+        searchable: An earlier version of it is searchable.
+    """
+
+    file: FileStat
+    folder: int
+    kind: str
+    known: bool
+    searchable: bool
+
+
+@dataclass
+class Survey:
+    """The outcome; moved, touched and vanished files have been written to the index already."""
+
+    tasks: list[Task] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    missing: list[bytes] = field(default_factory=list)
+    moved: int = 0
+    unchanged: int = 0
+
+
+def under(path: bytes, folder: bytes) -> bool:
+    """Whether ``path`` is ``folder`` or inside it."""
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def hash_file(path: bytes) -> bytes | None:
+    """BLAKE2b-128 of a file's bytes; None when it cannot be read."""
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.digest()
+
+
+def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int], None]) -> Survey:
+    """Compare the folders with the index.
+
+    Content is compared where size or time differ, so that a file that was only touched is not read again; a file at a
+    new path whose content is that of a vanished one was moved, and keeps its passages and vectors.
+
+    Args:
+        writer: The open index.
+        folders: Which to look at.
+        counting: Called now and then with the number of files found so far.
+    """
+    result = Survey()
+    ids = {folder.id for folder in folders}
+    known = {row.path: row for row in writer.documents()}
+    expected = {path for path, row in known.items() if row.folder_id in ids}
+    roots = sorted((row.path for row in writer.folders()), key=len, reverse=True)
+    forgotten = writer.forgotten()
+    seen: set[bytes] = set()
+    suspects: list[tuple[Task, DocumentRow]] = []
+    n_found = 0
+
+    for folder in folders:
+        mine = {path for path in expected if known[path].folder_id == folder.id}
+        if _is_gone(folder.path, any(known[path].code is None for path in mine)):
+            writer.set_missing(folder.id, True)
+            result.missing.append(folder.path)
+            seen |= mine
+            continue
+        writer.set_missing(folder.id, False)
+        for item in documents.discover([folder.path], exclude=folder.exclude):
+            owner = next((root for root in roots if under(item.path, root)), folder.path)
+            if owner != folder.path or item.path in seen or any(under(item.path, path) for path in forgotten):
+                continue
+            row = known.get(item.path)
+            if isinstance(item, documents.Skipped):
+                seen.add(item.path)
+                if item.code == "unreadable":
+                    # What is inside cannot be seen, which does not mean that it is gone.
+                    seen |= {path for path in mine if under(path, item.path)}
+                if row is None or (row.code, row.reason) != (item.code, item.reason):
+                    writer.refuse(
+                        FileStat(item.path, 0, 0), folder.id, documents.PARSER_VERSION, "", item.code, item.reason
+                    )
+                continue
+            seen.add(item.path)
+            n_found += 1
+            if n_found % 256 == 0:
+                counting(n_found)
+            file = FileStat(item.path, item.size, item.mtime_ns)
+            task = Task(file, folder.id, item.kind, row is not None, row is not None and row.code is None)
+            if row is None or _must_read(row):
+                result.tasks.append(task)
+            elif (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and not _racy(row):
+                result.unchanged += row.code is None
+                if row.folder_id != folder.id:
+                    writer.touch(row.id, file, folder.id)
+            elif row.size == file.size and row.hash is not None:
+                suspects.append((task, row))
+            else:
+                result.tasks.append(task)
+    counting(n_found)
+
+    for task, row in suspects:
+        if hash_file(task.file.path) == row.hash:
+            writer.touch(row.id, task.file, task.folder)
+            result.unchanged += row.code is None
+        else:
+            result.tasks.append(task)
+
+    vanished = [known[path] for path in sorted(expected - seen)]
+    moved = _moved(writer, result.tasks, vanished)
+    result.moved = len(moved)
+    result.tasks = [task for task in result.tasks if task.file.path not in moved]
+    gone = set(moved.values())
+    result.removed = [row.id for row in vanished if row.id not in gone and row.code is None]
+    writer.remove([row.id for row in vanished if row.id not in gone])
+    return result
+
+
+def _is_gone(folder: bytes, had_documents: bool) -> bool:
+    """Whether a folder is not there, or is the empty place where a disk used to be mounted."""
+    if not os.path.lexists(folder):
+        return True
+    if not had_documents or not os.path.isdir(folder):
+        return False
+    try:
+        with os.scandir(folder) as entries:
+            return next(iter(entries), None) is None
+    except OSError:
+        return True
+
+
+def _must_read(row: DocumentRow) -> bool:
+    """Whether a file that was refused is worth another try though it did not change."""
+    return row.code is not None and (row.code in _TRY_AGAIN or row.parser != documents.PARSER_VERSION)
+
+
+def _racy(row: DocumentRow) -> bool:
+    return row.code is None and row.mtime_ns > row.read_ns - RACY_NS
+
+
+def _moved(writer: Writer, tasks: Sequence[Task], vanished: Sequence[DocumentRow]) -> dict[bytes, int]:
+    """New path -> document, for files whose content is that of a vanished one; written to the index."""
+    by_size: dict[int, list[DocumentRow]] = {}
+    for row in vanished:
+        if row.code is None and row.hash is not None:
+            by_size.setdefault(row.size, []).append(row)
+    moved: dict[bytes, int] = {}
+    for task in tasks:
+        candidates = by_size.get(task.file.size)
+        if not candidates:
+            continue
+        content = hash_file(task.file.path)
+        for row in candidates:
+            if row.hash == content and _suffix(row.path) == _suffix(task.file.path):
+                writer.touch(row.id, task.file, task.folder)
+                moved[task.file.path] = row.id
+                candidates.remove(row)
+                break
+    return moved
+
+
+def _suffix(path: bytes) -> bytes:
+    return os.path.splitext(path)[1].lower()

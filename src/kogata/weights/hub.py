@@ -1,0 +1,100 @@
+"""Models of the Hugging Face hub: from its cache, or fetched once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+from kogata.errors import ModelError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_SECONDS_TO_ANSWER = 10.0
+
+#: What load_directory reads, and nothing that could be code.
+_WANTED = [
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*.safetensors",
+    "*/config.json",
+    "*_Transformer/*.json",
+    "*_Transformer/model*.safetensors",
+]
+_UNWANTED = ["onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*"]
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a model's name has the form ``owner/name``."""
+    return bool(_HUB_ID.fullmatch(source)) and ".." not in source
+
+
+def fetch(hub_id: str) -> Path:
+    """The directory of a hub model, which is only asked for over the network if the cache does not have it.
+
+    Args:
+        hub_id: ``owner/name``.
+
+    Raises:
+        ModelError: The model does not exist, may not be read, or is not in the cache while the hub is out of reach.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    with contextlib.suppress(OSError):
+        cached = Path(snapshot_download(hub_id, local_files_only=True))
+        if _complete(cached):
+            return cached
+    try:
+        return Path(
+            snapshot_download(
+                hub_id, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=_SECONDS_TO_ANSWER
+            )
+        )
+    except GatedRepoError:
+        raise ModelError(
+            f"The model {hub_id} asks for its terms to be accepted first.",
+            hint=f"Accept them at https://huggingface.co/{hub_id} and log in with: hf auth login",
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"There is no model {hub_id} on the Hugging Face hub, or it is private.") from None
+    except OfflineModeIsEnabled:
+        raise _out_of_reach(hub_id, "HF_HUB_OFFLINE is set") from None
+    except LocalEntryNotFoundError:
+        raise _out_of_reach(hub_id, "the hub cannot be reached") from None
+    except Exception as error:  # the library lets through whatever its HTTP client, hf-xet or the disk raise
+        raise ModelError(f"The model {hub_id} could not be fetched: {_sentence(error)}") from None
+
+
+def _complete(directory: Path) -> bool:
+    """Whether a snapshot holds enough to be loaded: an interrupted download leaves a part."""
+    from kogata.weights.huggingface import transformer_folder
+
+    try:
+        inside = directory / transformer_folder(directory)
+    except ModelError:
+        return False
+    weights = (inside / "model.safetensors").exists() or (inside / "model.safetensors.index.json").exists()
+    return weights and (inside / "config.json").exists() and (inside / "tokenizer.json").exists()
+
+
+def _out_of_reach(hub_id: str, why: str) -> ModelError:
+    return ModelError(
+        f"{hub_id} is neither a directory nor a model in the local cache of the Hugging Face hub, and {why}.",
+        hint="Fetch it once while online, give a model's directory, or use 'default', which needs no network.",
+    )
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,0 +1,87 @@
+"""Tensors as checkpoints hold them.
+
+Shape suffixes: N rows (outputs), K columns (inputs), G groups of 32 columns (K = 32 G), R chosen rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatTensor = NDArray[np.float32]
+
+#: Columns that share a scale.
+GROUP = 32
+#: Bytes of a group: a float16 scale, then 16 bytes of two codes each.
+BLOCK_BYTES = 18
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Q4Tensor:
+    """A matrix at 4 bits: per row and group of 32 columns a float16 scale and 32 codes (``Q4_0`` in ggml's terms).
+
+    A weight is ``(nibble - 8) * scale``. Byte ``j`` of a group's 16 holds column ``j`` in its low and column ``j + 16``
+    in its high nibble. The blocks stay where they are (usually mapped from a file); every method reads only the rows it
+    is asked for.
+
+    Attributes:
+        blocks_NGB: uint8 [N, G, 18], the groups as in the file.
+    """
+
+    blocks_NGB: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        blocks = self.blocks_NGB
+        if blocks.dtype != np.uint8 or blocks.ndim != 3 or blocks.shape[2] != BLOCK_BYTES:
+            raise ValueError(f"blocks must be uint8 [N, G, {BLOCK_BYTES}], not {blocks.dtype} {list(blocks.shape)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        n, g, _ = self.blocks_NGB.shape
+        return n, g * GROUP
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale: 32."""
+        return GROUP
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of scales and codes."""
+        return self.blocks_NGB.nbytes
+
+    @property
+    def scales_f16(self) -> NDArray[np.float16]:
+        """float16 [N, G], a strided view into the blocks."""
+        return self.blocks_NGB[:, :, :2].view("<f2")[:, :, 0]
+
+    @property
+    def scales_NG(self) -> FloatTensor:
+        """float32 [N, G], a copy."""
+        return np.ascontiguousarray(self.scales_f16).astype(np.float32)
+
+    @property
+    def packed_NGH(self) -> NDArray[np.uint8]:
+        """uint8 [N, G, 16], two codes (plus 8) a byte; a strided view into the blocks."""
+        return self.blocks_NGB[:, :, 2:]
+
+    def codes_i8(self, rows: NDArray[np.integer] | None = None) -> NDArray[np.int8]:
+        """int8 [N, K] in -8..7, or [R, K] for chosen rows."""
+        packed = self.packed_NGH if rows is None else self.packed_NGH[rows]
+        n, g, half = packed.shape
+        codes = np.empty((n, g, 2 * half), np.int8)
+        np.bitwise_and(packed, 15, out=codes[:, :, :half].view(np.uint8))
+        np.right_shift(packed, 4, out=codes[:, :, half:].view(np.uint8))
+        codes -= 8
+        return codes.reshape(n, g * GROUP)
+
+    def dequantise(self, rows: NDArray[np.integer] | None = None) -> FloatTensor:
+        """float32 [N, K], or [R, K] for chosen rows (any order, repeats allowed)."""
+        codes = self.codes_i8(rows)
+        scales = self.scales_f16 if rows is None else self.scales_f16[rows]
+        n, k = codes.shape
+        values = codes.reshape(n, k // GROUP, GROUP) * scales.astype(np.float32)[:, :, None]
+        return values.reshape(n, k)

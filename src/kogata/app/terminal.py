@@ -61,6 +61,11 @@ def _show(match: re.Match[str]) -> str:
     return "\ufffd" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else ""
 
 
+def safe_line(text: str) -> str:
+    """Like :func:`safe`, blanks as they are: for a message that is one line already."""
+    return _UNSAFE.sub(_show, text)
+
+
 def safe_path(path: str | bytes) -> str:
     """A path on one line: control characters as pictures (a newline is ``␊``), bytes that are no UTF-8 as ``�``."""
     text = os.fsdecode(path)

@@ -1,0 +1,354 @@
+"""The ``kogata`` command: options in, calls, lines out, errors as sentences.
+
+Nothing heavy is imported here: ``kogata --help`` takes a few hundredths of a second, and each command imports what it
+needs. Exit codes: 0 done (or found), 1 failed, 2 bad input, 3 nothing found, 130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from kogata import __version__
+from kogata.errors import BadInput, KogataError
+
+OK, FAILED, BAD_INPUT, NOT_FOUND, STOPPED = 0, 1, 2, 3, 130
+BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+_MANY = 20  # documents that `kogata forget` asks about on a terminal
+_MAX_STDIN = 4_000_000  # bytes of a query read from stdin; far above what is accepted
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _InOrder(click.Group):
+    """A group whose help lists the commands as they are defined: in the order people need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def _index_option(command: F) -> F:
+    return click.option(
+        "--index",
+        "place",
+        metavar="FILE",
+        help="The index file. Default: $KOGATA_INDEX, or one in your data folder (kogata doctor shows it).",
+    )(command)
+
+
+def _json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")(command)
+
+
+def _model_options(command: F) -> F:
+    for option in (
+        click.option(
+            "--threads", type=int, metavar="N", help="Threads to use. Default: the cores this process may use."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+            default="auto",
+            show_default=True,
+            help="Arithmetic of the embedder.",
+        ),
+        click.option(
+            "--model",
+            metavar="NAME",
+            help="Embedder: a folder or a Hugging Face id. Default: the index's own, or the built-in one.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _search_options(command: F) -> F:
+    for option in (
+        click.option("--exact", is_flag=True, help="Compare with every vector in full instead of a shortlist."),
+        click.option(
+            "--type", "kinds", multiple=True, metavar="TYPE", help="Only this type: pdf, md, html, … (repeat)."
+        ),
+        click.option("--path", "paths", multiple=True, metavar="PATH", help="Only this file, folder or glob (repeat)."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=_InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Documentation: the docs folder of the source. Exit codes: 0 done, 1 failed, 2 bad input, 3 nothing found.",
+)
+@click.version_option(__version__, prog_name="kogata", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Private answers over your own documents, on your own hardware.
+
+    \b
+      kogata index ~/papers
+      kogata ask "How much less does NSA read at 64k tokens?"
+
+    Nothing leaves this machine.
+    """
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out, as in .gitignore (repeat).")
+@click.option("--watch", is_flag=True, help="Stay, and index what changes until Ctrl-C.")
+@click.option("--rebuild", is_flag=True, help="Read everything anew (needed after a change of --model).")
+@_model_options
+@_index_option
+@_json_option
+def index(paths: tuple[str, ...], **options: Any) -> int:
+    """Index folders and files, or bring what is known up to date.
+
+    Documents can be searched by words as soon as they are read; meaning follows. Files that have not changed are
+    skipped, so running it again is quick, and stopping it at any time loses nothing that was done.
+
+    \b
+    Examples:
+      kogata index ~/papers ~/notes
+      kogata index ~/src --exclude 'build/' --exclude '*.min.js'
+      kogata index                  bring everything up to date
+      kogata index --watch          and keep it so
+
+    What was not indexed, and why: kogata status --skipped.
+    """
+    from kogata.app import commands
+
+    return commands.index(paths, **options)
+
+
+@cli.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option("-k", "k", type=int, default=10, show_default=True, metavar="N", help="How many passages.")
+@click.option("--words", is_flag=True, help="Search by words only (BM25); needs no model.")
+@click.option("--meaning", is_flag=True, help="Search by meaning only.")
+@_search_options
+@_model_options
+@_index_option
+@_json_option
+def search(query: tuple[str, ...], **options: Any) -> int:
+    """Find the passages that fit a query best, by words and by meaning.
+
+    \b
+    Examples:
+      kogata search tide gauge
+      kogata search 潮位の観測 --type pdf -k 5
+      kogata search --words '"sea level"' --path ~/papers
+      echo "a long question" | kogata search -
+
+    Exit code 3: nothing found.
+    """
+    from kogata.app import commands
+
+    return commands.search(_query(query), where=_where(options), **options)
+
+
+@cli.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option(
+    "-k", "k", type=int, default=10, show_default=True, metavar="N", help="Passages to look for an answer in."
+)
+@_search_options
+@_model_options
+@_index_option
+@_json_option
+def ask(query: tuple[str, ...], **options: Any) -> int:
+    """Answer a question with sentences from your documents.
+
+    Each sentence comes with its source: file, page or heading, and what stands around it.
+
+    \b
+    Examples:
+      kogata ask "Where does Kogata keep its index?"
+      kogata ask 満潮は一日に何回ありますか --path ~/papers
+      kogata ask --json "Who signed the contract?" | jq .citations
+
+    Exit code 3: not found in these documents.
+    """
+    from kogata.app import commands
+
+    return commands.ask(_query(query), where=_where(options), **options)
+
+
+@cli.command()
+@click.option("--skipped", is_flag=True, help="List every file that was not indexed, and why.")
+@click.option("--files", is_flag=True, help="List every file: searchable by words and meaning, by words, or not.")
+@click.option("--verify", is_flag=True, help="Check the whole index for damage (takes longer).")
+@_index_option
+@_json_option
+def status(skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
+    """Say what is indexed, where, and what was left out.
+
+    \b
+    Examples:
+      kogata status
+      kogata status --skipped
+    """
+    from kogata.app import commands
+
+    return commands.status(skipped=skipped, files=files, verify=verify, place=place, as_json=as_json)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_index_option
+@_json_option
+def forget(paths: tuple[str, ...], yes: bool, place: str | None, as_json: bool) -> int:
+    """Take folders or files out of the index.
+
+    The files themselves are not touched. A file inside a folder that stays indexed is left out from then on.
+
+    \b
+    Examples:
+      kogata forget ~/papers/old
+    """
+    from kogata.app import commands
+
+    return commands.forget(paths, yes=yes, place=place, as_json=as_json)
+
+
+@cli.command()
+@click.option("--require-native", is_flag=True, help="Fail (exit code 1) where the native kernels are not in use.")
+@_index_option
+@_json_option
+def doctor(require_native: bool, place: str | None, as_json: bool) -> int:
+    """Say what this machine can do and where things are kept.
+
+    Lists processor, memory, kernels (native or fallback), places and optional parts. Measures memory
+    bandwidth and arithmetic peaks, which takes a second or two.
+    """
+    from kogata.app import doctor as examination
+
+    return examination.run(require_native=require_native, place=place, as_json=as_json)
+
+
+def _where(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options that say which documents count out of ``options``."""
+    return {name: options.pop(name) for name in ("paths", "kinds", "exact")}
+
+
+def _query(words: tuple[str, ...]) -> str:
+    """The query from the arguments, or from stdin for ``-``."""
+    if words != ("-",):
+        return " ".join(words)
+    data = sys.stdin.buffer.read(_MAX_STDIN)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput("The query on stdin is not UTF-8 text.") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: what the ``kogata`` script calls."""
+    _prepare_streams()
+    if "_KOGATA_COMPLETE" in os.environ:  # click's own way to write shell completions
+        cli.main(prog_name="kogata")
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt as error:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends us without a word
+        _say(f"stopped; {error}" if str(error) else "stopped")
+        return STOPPED
+    except KogataError as error:
+        _debug()
+        return _fail(str(error), error.hint, BAD_INPUT if isinstance(error, BadInput) else FAILED)
+    except OSError as error:
+        _debug()
+        return _fail(_os_message(error), None, FAILED)
+    except Exception as error:
+        _debug()
+        return _fail(
+            f"something unexpected happened: {type(error).__name__}: {error}",
+            "This is a defect. Please report it with the output of the same command under KOGATA_DEBUG=1.",
+            FAILED,
+        )
+
+
+def _run(args: list[str]) -> int:
+    try:
+        if not args:
+            args = ["--help"]
+        with cli.make_context("kogata", args) as context:
+            return int(cli.invoke(context) or OK)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        return FAILED
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "kogata"
+        return _fail(error.format_message(), f"`{where} --help` says what is accepted.", BAD_INPUT)
+    except click.ClickException as error:
+        return _fail(error.format_message(), None, FAILED)
+
+
+def _fail(message: str, hint: str | None, code: int) -> int:
+    _say(f"error: {message}")
+    if hint:
+        _say(f"       {hint}")
+    return code
+
+
+def _say(line: str) -> None:
+    """A line on stderr, whatever state stderr is in."""
+    from kogata.app.terminal import safe_line
+
+    try:
+        sys.stderr.write(safe_line(line) + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def _debug() -> None:
+    if os.environ.get("KOGATA_DEBUG", "0") not in ("", "0"):
+        import traceback
+
+        traceback.print_exc()
+
+
+def _os_message(error: OSError) -> str:
+    name = (
+        f": {os.fsencode(error.filename).decode('utf-8', 'replace')}"
+        if isinstance(error.filename, (str, bytes))
+        else ""
+    )
+    return f"{error.strerror or error}{name}"
+
+
+def _prepare_streams() -> None:
+    """Streams that can take any text: closed ones go nowhere, unencodable characters become ``?``."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # `kogata … >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _discard_stdout() -> None:
+    """Nobody reads any more: let the interpreter's last flush go nowhere instead of complaining."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

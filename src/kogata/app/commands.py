@@ -1,0 +1,163 @@
+"""What each command does: open the index, call it, print. Options arrive as the person gave them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kogata.app.terminal import Screen, count, print_json
+from kogata.errors import BadInput
+
+if TYPE_CHECKING:
+    from kogata.ask.index import Index
+    from kogata.ask.report import Report
+
+OK, NOT_FOUND = 0, 3
+
+_MANY = 20  # documents that `kogata forget` asks about on a terminal
+
+
+def index(
+    paths: Sequence[str],
+    *,
+    exclude: Sequence[str],
+    watch: bool,
+    rebuild: bool,
+    as_json: bool,
+    **opening: Any,
+) -> int:
+    """Index paths, or refresh, or rebuild; then, with ``watch``, stay."""
+    from kogata.app.progress import ProgressLine
+
+    if exclude and not paths:
+        raise BadInput("--exclude goes with the folders it is for.", hint="kogata index FOLDER --exclude GLOB")
+    with _open(**opening) as opened:
+        _warn_if_fallback()
+        try:
+            with ProgressLine(quiet=as_json) as progress:
+                if paths:
+                    report = opened.add(paths, exclude=exclude or None, progress=progress)
+                if rebuild:
+                    report = opened.rebuild(progress=progress)
+                elif not paths:
+                    report = opened.refresh(progress=progress)
+            _print_report(report, opened, as_json)
+            if watch:
+                if not as_json:
+                    _tell("watching; Ctrl-C stops")
+                for report in opened.watch():
+                    _print_report(report, opened, as_json)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("everything indexed so far is kept") from None
+    return OK
+
+
+def _print_report(report: Report, opened: Index, as_json: bool) -> None:
+    from kogata.app.indexing import print_report
+
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print_report(Screen(), report, str(opened.path))
+    sys.stdout.flush()
+
+
+def search(
+    query: str, *, words: bool, meaning: bool, as_json: bool, k: int, where: dict[str, Any], **opening: Any
+) -> int:
+    """Print the passages that fit best."""
+    from kogata.app.results import print_search
+
+    if words and meaning:
+        raise BadInput("Give --words or --meaning, or neither to search by both.")
+    with _open(**opening) as opened:
+        result = opened.search(query, k, "words" if words else "meaning" if meaning else "hybrid", **where)
+    if not words:
+        _warn_if_fallback()
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_search(Screen(), result)
+    return OK if result.hits else NOT_FOUND
+
+
+def ask(query: str, *, as_json: bool, k: int, where: dict[str, Any], **opening: Any) -> int:
+    """Print an answer and its sources, or what comes nearest."""
+    from kogata.app.results import print_answer
+
+    with _open(**opening) as opened:
+        answer = opened.ask(query, k, **where)
+    _warn_if_fallback()
+    if as_json:
+        print_json(answer.to_dict())
+    else:
+        print_answer(Screen(), answer)
+    return OK if answer.found else NOT_FOUND
+
+
+def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
+    """Print what is in the index."""
+    from kogata.app.state import print_files, print_skipped, print_status
+    from kogata.ask.filestate import read_files
+
+    with _open(place) as opened:
+        state = opened.status()
+        listed = read_files(opened.store) if files else []
+    if as_json:
+        print_json({**state.to_dict(), **({"files": [file.to_dict() for file in listed]} if files else {})})
+    elif files:
+        print_files(Screen(), listed)
+    elif skipped:
+        print_skipped(Screen(), state)
+    else:
+        print_status(Screen(), state)
+    return OK
+
+
+def forget(paths: Sequence[str], *, yes: bool, place: str | None, as_json: bool) -> int:
+    """Take documents out, after asking where many would go."""
+    with _open(place) as opened:
+        if not yes and sys.stdin is not None and sys.stdin.isatty() and not as_json:
+            number = _how_many(opened, paths)
+            question = f"Remove {count(number, 'document')} from the index?"
+            if number > _MANY and not click.confirm(question, err=True):
+                raise BadInput("Nothing was removed.")
+        gone = opened.forget(paths)
+    if as_json:
+        print_json({"forgotten": gone})
+    else:
+        Screen().flow([(f"{count(gone, 'document')} removed from the index", "bold"), ("; no file was touched.", "")])
+    return OK
+
+
+def _how_many(opened: Index, paths: Sequence[str]) -> int:
+    from kogata.ask.index import absolute
+    from kogata.ask.survey import under
+
+    wanted = [absolute(path) for path in paths]
+    rows = opened.store.documents()
+    return sum(row.code is None and any(under(row.path, path) for path in wanted) for row in rows)
+
+
+def _open(place: str | None, model: str | None = None, precision: str = "auto", threads: int | None = None) -> Index:
+    from kogata.ask.index import Index
+
+    if threads is not None and threads < 1:
+        raise BadInput(f"--threads is {threads}, and has to be at least 1.")
+    return Index(place, model=model, precision=precision, threads=threads)
+
+
+def _warn_if_fallback() -> None:
+    """One line where there are no native kernels: everything works, slowly."""
+    from kogata.ops import dispatch
+
+    if dispatch.native_module() is None:
+        _tell("no native kernels here; running on the slow fallback. `kogata doctor` says why.")
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"kogata: {line}\n")
+    sys.stderr.flush()

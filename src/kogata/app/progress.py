@@ -1,0 +1,133 @@
+"""How far an indexing run is: one line that is redrawn on a terminal, a line now and then elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+from kogata.app.terminal import cells, count, human_bytes, human_time
+
+if TYPE_CHECKING:
+    from kogata.ask.report import ProgressEvent
+
+_REDRAW = 0.1  # seconds between two drawings
+_SAY = 10.0  # seconds between two lines where nothing can be redrawn
+_WINDOW = 30.0  # seconds the estimate looks back: files differ, so the whole run is a poor guide
+_SHOW_ESTIMATE = 1.5  # seconds before there is anything to estimate from
+_LONGEST_BAR = 40
+
+
+class ProgressLine:
+    """Callback for :meth:`kogata.Index.add`; a context manager that leaves a clean line behind.
+
+    Args:
+        quiet: Say nothing unless on a terminal (for ``--json``).
+        stream: Where to draw; stderr.
+    """
+
+    def __init__(self, *, quiet: bool = False, stream: IO[str] | None = None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._redraws = self._stream.isatty()
+        self._silent = quiet and not self._redraws
+        self._phase = ""
+        self._words = self._meaning = 0.0
+        self._files = 0
+        self._drawn = 0.0
+        self._on_screen = False
+        self._history: deque[tuple[float, float]] = deque()
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        if self._silent:
+            return
+        now = time.monotonic()
+        new_phase = event.phase != self._phase
+        if new_phase:
+            self._phase = event.phase
+            self._history.clear()
+        share = _share(event)
+        if event.phase == "reading":
+            self._words, self._files = share, event.total
+        elif event.phase == "meaning":
+            self._words, self._meaning = 1.0, share
+        self._history.append((now, share))
+        while self._history[0][0] < now - _WINDOW:
+            self._history.popleft()
+        if event.phase == "done":
+            self.clear()
+        elif self._redraws:
+            if new_phase or now - self._drawn >= _REDRAW:
+                self._drawn = now
+                self._draw(event)
+        elif new_phase or now - self._drawn >= _SAY:
+            self._drawn = now
+            self._stream.write(self._said(event, new_phase) + "\n")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._on_screen:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._on_screen = False
+
+    def _draw(self, event: ProgressEvent) -> None:
+        columns = shutil.get_terminal_size().columns - 1  # the last column would wrap on some terminals
+        if event.phase == "counting":
+            line = f"Counting files  {event.done:,}"
+        else:
+            figures = f"words {self._words * 100:.0f} %  meaning {self._meaning * 100:.0f} %"
+            left = self._left()
+            tail = "" if left is None else f"{human_time(left)} left"
+            head = f"Indexing {count(self._files, 'file')}  "
+            line = figures + ("  " + tail if tail else "")
+            room = columns - cells(line) - 2
+            if room - cells(head) >= 12:
+                line, room = head + line, room - cells(head)
+            if room >= 8:
+                bar = _bar(_share(event), min(room, _LONGEST_BAR))
+                line = line[: len(line) - len(tail)].rstrip() + "  " + bar + ("  " + tail if tail else "")
+        self._stream.write("\r" + line[:columns] + "\x1b[K")
+        self._stream.flush()
+        self._on_screen = True
+
+    def _said(self, event: ProgressEvent, new_phase: bool) -> str:
+        if event.phase == "counting":
+            return "counting files" if new_phase else f"counting files: {event.done:,} so far"
+        left = self._left()
+        tail = "" if left is None or new_phase else f", {human_time(left)} left"
+        if event.phase == "reading":
+            size = f" ({human_bytes(event.bytes_total)})" if event.bytes_total else ""
+            return f"words: {event.done:,} of {count(event.total, 'file')}{size}{tail}"
+        return f"meaning: {event.done:,} of {count(event.total, 'passage')}{tail}"
+
+    def _left(self) -> float | None:
+        """Seconds left in this phase, at the pace of the last half minute."""
+        (first, before), (last, now) = self._history[0], self._history[-1]
+        if last - first < _SHOW_ESTIMATE or now <= before:
+            return None
+        return (1 - now) * (last - first) / (now - before)
+
+
+def _share(event: ProgressEvent) -> float:
+    """0 to 1; reading is counted in bytes, because one book takes as long as a thousand notes."""
+    if event.phase == "reading" and event.bytes_total:
+        return min(1.0, event.bytes_done / event.bytes_total)
+    return min(1.0, event.done / event.total) if event.total else 0.0
+
+
+def _bar(share: float, columns: int) -> str:
+    halves = round(share * columns * 2)
+    full, half = divmod(halves, 2)
+    return "━" * full + "╸" * half + "─" * (columns - full - half)

@@ -1,0 +1,85 @@
+"""Plain text: paragraphs at blank lines, hard-wrapped lines joined, Aozora Bunko's ruby and notes taken out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from kogata.ask.documents.builder import Builder, clean
+from kogata.ask.documents.source import Source
+
+_BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
+_LIST = re.compile(r"[^\S\n]*(?:[-*+•‣◦・]|\(?\d{1,3}[.)]|[①-⑳])[ \u3000\t]")
+_AOZORA = re.compile(r"《[ぁ-ゖァ-ヺー・]+》|［＃[^］\n]*］")
+_AOZORA_LEGEND = re.compile(r"-{20,}\n【テキスト中に現れる記号について】.*?-{20,}\n", re.S)
+_NO_SPACE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+
+
+def read(source: Source, out: Builder) -> None:
+    """Add the paragraphs of a text file."""
+    text = clean(source.text(out))
+    if len(_AOZORA.findall(text, 0, 1 << 20)) >= 3:
+        text = _plain_aozora(text, out)
+    add_paragraphs(text, out)
+
+
+def add_paragraphs(text: str, out: Builder) -> None:
+    """Blank lines part paragraphs; a paragraph wrapped by hand becomes one line, a list or table keeps its lines."""
+    for paragraph in _BLANK_LINES.split(text):
+        lines = [line.rstrip() for line in paragraph.split("\n") if line.strip()]
+        if not lines:
+            continue
+        if len(lines) > 1 and sum(bool(_LIST.match(line)) for line in lines) * 2 >= len(lines):
+            out.add("list", "\n".join(lines))
+        elif is_wrapped(lines):
+            out.paragraph(join_lines(lines))
+        else:
+            out.add("paragraph", "\n".join(lines))
+
+
+def is_wrapped(lines: list[str]) -> bool:
+    """Whether line ends are only where a line was full: all but the last about as wide as the widest (30-120 columns)."""
+    if len(lines) < 2:
+        return False
+    widths = [_columns(line) for line in lines]
+    widest = max(widths)
+    return 40 <= widest <= 120 and min(widths[:-1]) >= 0.75 * widest
+
+
+def _columns(line: str) -> int:
+    if line.isascii():
+        return len(line)
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+
+
+def join_lines(lines: list[str]) -> str:
+    """One line of several: nothing between Japanese characters, a space elsewhere, a word cut by a hyphen made whole."""
+    joined = lines[0].strip()
+    for line in lines[1:]:
+        line = line.strip()
+        if not line or not joined:
+            joined += line
+        elif _NO_SPACE.match(line) and _NO_SPACE.match(joined[-1]):
+            joined += line
+        elif cut_word(joined, line):
+            joined = joined[:-1] + line
+        else:
+            joined += " " + line
+    return joined
+
+
+def cut_word(before: str, after: str) -> bool:
+    """Whether the hyphen at the end of ``before`` only cuts a word at the line's end ("inter-" + "national")."""
+    if before[-1:] not in ("-", "\u00ad", "‐") or not after[:1].islower():
+        return False
+    if before.endswith("\u00ad"):
+        return True
+    head = re.search(r"[^\W\d_]+$", before[:-1])
+    # "state-of-" + "the-art", "x-" and "3-" keep their hyphen.
+    return head is not None and len(head[0]) >= 2 and before[-len(head[0]) - 2 : -len(head[0]) - 1] not in ("-", "‐")
+
+
+def _plain_aozora(text: str, out: Builder) -> str:
+    out.note("Ruby and editors' notes in Aozora Bunko's notation were left out.")
+    text = _AOZORA_LEGEND.sub("", text, count=1)
+    return _AOZORA.sub("", text).replace("｜", "")

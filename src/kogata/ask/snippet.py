@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 
 from kogata.ask.terms import Term, find, terms
@@ -85,8 +85,7 @@ def _columns(text: str) -> list[int]:
 
 
 def _fit(columns: list[int], start: int, width: int) -> int:
-    end = bisect_left(columns, columns[start] + width)
-    return min(end, len(columns) - 1)
+    return bisect_right(columns, columns[start] + width) - 1
 
 
 def _word_border(text: str, position: int, step: int) -> int:

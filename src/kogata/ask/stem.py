@@ -73,7 +73,7 @@ def _plurals(word: str) -> str:
 
 
 def _past_and_progressive(word: str) -> str:
-    if word.endswith("eed"):
+    if word.endswith("eed") and len(word) > 3:
         return word[:-1] if _measure(word[:-3]) > 0 else word
     for ending in ("ed", "ing"):
         base = word[: -len(ending)]

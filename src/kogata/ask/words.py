@@ -33,8 +33,9 @@ CJK = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # kanji
     "\uac00-\ud7a3"  # hangul
 )
-_CJK_RUN = re.compile(f"[{CJK}]+")
+CJK_RUN = re.compile(f"[{CJK}]+")
 _CJK_OR_WORD = re.compile(f"(?P<cjk>[{CJK}]+)|(?P<word>[^\\W_{CJK}][^\\W{CJK}]*)")
+_NO_WORD = re.compile(f"[^\\w\\s]+|[{CJK}]+")
 _UNSAFE = re.compile("[\ud800-\udfff\x00]")  # lone surrogates cannot be stored as UTF-8; NUL would end an expression
 
 # Identifiers and amounts that people write in several ways: each rule adds parts, the word itself stays as it is.
@@ -100,12 +101,12 @@ def _unroll(text: str) -> str:
     characters = list(text)
     for i in range(1, len(characters)):
         before = characters[i - 1]
-        if characters[i] == "々" and _CJK_RUN.match(before):
+        if characters[i] == "々" and CJK_RUN.match(before):
             characters[i] = before
-        elif characters[i] in "ゝヽ" and _CJK_RUN.match(before):
+        elif characters[i] in "ゝヽ" and CJK_RUN.match(before):
             plain = unicodedata.normalize("NFD", before)[0]
             characters[i] = plain
-        elif characters[i] in "ゞヾ" and _CJK_RUN.match(before):
+        elif characters[i] in "ゞヾ" and CJK_RUN.match(before):
             voiced = unicodedata.normalize("NFC", unicodedata.normalize("NFD", before)[0] + "\u3099")
             characters[i] = voiced if len(voiced) == 1 else before
     return "".join(characters)
@@ -123,10 +124,11 @@ def _split(text: str) -> tuple[str, str]:
     parts = _identifier_parts(text)
     if text.isascii():
         return text, " ".join(parts)
-    for run in _CJK_RUN.findall(text):
+    for run in CJK_RUN.findall(text):
         parts.extend(run)
         parts.extend(map("".join, pairwise(run)))
-    return _CJK_RUN.sub(" ", text), " ".join(parts)
+    # SQLite and Python do not agree on every rare sign: what is no letter or digit here is none there either.
+    return _NO_WORD.sub(" ", text), " ".join(parts)
 
 
 def _identifier_parts(text: str) -> list[str]:

@@ -1,0 +1,249 @@
+"""Words against SQLite itself: what is searched is found, and nothing a person types is ever FTS5 syntax."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kogata.ask import words
+from kogata.ask.stem import stem
+from kogata.ask.terms import find, query_terms, terms
+from kogata.errors import BadInput
+
+
+def index(*texts: str, titles: tuple[str, ...] = ()) -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:")
+    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({', '.join(words.COLUMNS)}, content='', tokenize='{words.TOKENIZE}')")
+    for id_, text in enumerate(texts):
+        title = titles[id_] if titles else ""
+        fields = words.index_fields(text, title, ())
+        db.execute(f"INSERT INTO words(rowid, {', '.join(words.COLUMNS)}) VALUES (?, ?, ?, ?)", (id_, *fields))
+    return db
+
+
+def search(db: sqlite3.Connection, query: str) -> list[int]:
+    match = words.match_query(query)
+    if match is None:
+        return []
+    weights = ", ".join(map(str, words.COLUMN_WEIGHTS))
+    sql = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {weights}), rowid"
+    return [row[0] for row in db.execute(sql, (match,))]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("潮位は気圧の影響を受ける。", "潮位"),
+        ("東京の潮位表", "潮"),  # one kanji
+        ("サーバーの設定", "ｻｰﾊﾞｰ"),  # half-width kana
+        ("ﾃﾞｰﾀﾍﾞｰｽの更新", "データベース"),
+        ("ＡＢＣ社の製品", "abc"),  # full-width Latin
+        ("ABC社の製品", "ＡＢＣ社"),
+        ("人々の暮らし", "人々"),
+        ("人人の暮らし", "人々"),
+        ("いすゞ自動車", "いすず"),
+        ("㍿コガタ", "株式会社"),
+        ("서울의 날씨", "서울"),
+        ("A naïve café", "NAIVE CAFE"),
+        ("He was searching the archives", "search archive"),
+        ("use std::vector<int> here", "std::vector"),
+        ("call get_user_name()", "user name"),
+        ("call get_user_name()", "get_user_name"),
+        ("class HttpServerError", "server error"),
+        ("a hash map", "HashMap"),
+        ("written in C++ mostly", "C++"),
+        ("written in C# mostly", "c#"),
+        ("a budget of 1,204 files", "1204"),
+        ("a budget of 1204 files", "1,204"),
+        ("a range of 10km", "10 km"),
+        ("a range of 10 km", "10km"),
+        ("version 3.5 of it", "3.5"),
+        ("see nsa.pdf", "nsa.pdf"),
+        ("the player's voice", "players"),
+        ("全長10kmの道路", "10km 道路"),
+        ("Привет, мир", "привет"),
+    ],
+)
+def test_finds(text: str, query: str) -> None:
+    db = index("something else entirely", text, "全く別の文章")
+    assert search(db, query)[:1] == [1]
+
+
+def test_title_and_heading_are_searched() -> None:
+    db = sqlite3.connect(":memory:")
+    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({', '.join(words.COLUMNS)}, tokenize='{words.TOKENIZE}')")
+    fields = words.index_fields("body text", "潮位の手引き", ("Chapter Two", "観測"))
+    db.execute("INSERT INTO words VALUES (?, ?, ?)", fields)
+    assert search(db, "潮位") == search(db, "観測") == search(db, "chapter") == [1]
+
+
+def test_c_plus_plus_ranks_above_c() -> None:
+    db = index("the C language and C only", "the C++ language", "grade C")
+    assert search(db, "C++")[0] == 1
+
+
+def test_more_of_the_query_ranks_higher() -> None:
+    db = index("tide tables of Tokyo", "tide and nothing", "an essay on Tokyo rail")
+    assert search(db, "tide Tokyo")[0] == 0
+
+
+def test_stop_words_are_dropped_only_beside_others() -> None:
+    assert words.query_phrases("what is the tide") == ["tide"]
+    assert words.query_phrases("what is the") == ["what", "is", "the"]
+    assert "潮位" in words.query_phrases("潮位とはどのような") and "どの" not in words.query_phrases("潮位とはどのような")
+    db = index("to be or not to be", "tide tables")
+    assert search(db, "to be or not to be") == [0]
+
+
+def test_repeated_words_count_each_time() -> None:
+    assert words.query_phrases("tide tide") == ["tide", "tide"]
+
+
+def test_nothing_to_search() -> None:
+    assert words.match_query("!?… 。、") is None
+    assert words.match_query("🌊") is None
+
+
+@pytest.mark.parametrize("query", ["", "   ", "\n\t", "\ud800", "\x00"])
+def test_empty_query_is_refused(query: str) -> None:
+    with pytest.raises(BadInput, match="empty"):
+        words.match_query(query)
+
+
+def test_a_query_of_a_megabyte_is_refused_at_once() -> None:
+    started = time.perf_counter()
+    with pytest.raises(BadInput, match="8,000"):
+        words.match_query("tide " * 200_000)
+    assert time.perf_counter() - started < 0.5
+
+
+@pytest.mark.parametrize("unit", ["tide", "潮位", "a b c d ", "x1Y2", "1,204 ", "std::", "(\"", "é"])
+def test_the_longest_query_works(unit: str) -> None:
+    db = index("tide 潮位 x1Y2", "nothing")
+    query = (unit * words.MAX_QUERY_CHARS)[: words.MAX_QUERY_CHARS]
+    started = time.perf_counter()
+    search(db, query)
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "query",
+    ['"', '""', "tide OR", "AND", "NOT tide", "tide*", "^tide", "body:tide", "{body parts}: tide", "NEAR(tide, 2)",
+     "(tide", "tide)", "-tide", "+ tide", "tide\x00x", "tide;--", "'tide'", "\\tide", 'ti"de', "tide\udfff"],
+)  # fmt: skip
+def test_fts_syntax_is_only_text(query: str) -> None:
+    db = index("the tide is high", "the body of a near thing")
+    found = search(db, query)
+    assert "tide" not in words.fold(query) or 0 in found
+
+
+@given(st.text(max_size=200))
+@example('a"b')
+@example("\ud83c\udf0a 潮")
+@settings(deadline=None, max_examples=300)
+def test_any_query_is_safe(query: str) -> None:
+    db = index("tide 潮位")
+    try:
+        match = words.match_query(query)
+    except BadInput:
+        assert not re.sub("[\ud800-\udfff\x00]", "", query).strip()
+        return
+    if match is not None:
+        db.execute("SELECT rowid FROM words WHERE words MATCH ?", (match,)).fetchall()
+
+
+@given(st.text(max_size=200))
+@settings(deadline=None, max_examples=300)
+def test_any_text_can_be_indexed_and_finds_itself(text: str) -> None:
+    db = index(text)
+    for field in words.index_fields(text):
+        field.encode()  # no lone surrogates are left
+    try:
+        match = words.match_query(text)
+    except BadInput:
+        return
+    if match is not None and any(c.isascii() and c.isalnum() for c in text):
+        assert search(db, text) == [0]
+
+
+JAPANESE = st.text(alphabet="潮位東京ーァかなガ々ゞｶﾞ日本、。A1 ", max_size=40)
+
+
+@given(JAPANESE)
+@settings(deadline=None, max_examples=300)
+def test_japanese_pairs_follow_the_definition(text: str) -> None:
+    _, parts, _ = words.index_fields(text)
+    folded = words.fold(text)
+    pairs = {a + b for a, b in pairwise(folded) if words.CJK_RUN.fullmatch(a + b)}
+    singles = {c for c in folded if words.CJK_RUN.fullmatch(c)}
+    assert {part for part in parts.split() if words.CJK_RUN.fullmatch(part)} == pairs | singles
+
+
+# --- terms: the same units as the index, with offsets
+
+
+def fts_stem(words_: list[str]) -> list[str]:
+    db = sqlite3.connect(":memory:")
+    db.execute(f"CREATE VIRTUAL TABLE t USING fts5(a, tokenize='{words.TOKENIZE}')")
+    db.executemany("INSERT INTO t(rowid, a) VALUES (?, ?)", enumerate(words_))
+    db.execute("CREATE VIRTUAL TABLE v USING fts5vocab(t, instance)")
+    found = dict(db.execute("SELECT doc, term FROM v"))
+    return [found[i] for i in range(len(words_))]
+
+
+SUFFIXES = [
+    "", "s", "es", "ies", "sses", "ed", "eed", "ing", "ational", "tional", "enci", "anci", "izer", "bli", "alli",
+    "entli", "eli", "ousli", "ization", "ation", "ator", "alism", "iveness", "fulness", "ousness", "aliti", "iviti",
+    "biliti", "logi", "icate", "ative", "alize", "iciti", "ical", "ful", "ness", "al", "ance", "ence", "er", "ic",
+    "able", "ible", "ant", "ement", "ment", "ent", "sion", "tion", "ion", "ou", "ism", "ate", "iti", "ous", "ive",
+    "ize", "ll", "e", "y", "bling", "izing", "ating", "tting", "lling", "ssed",
+]  # fmt: skip
+
+
+@given(st.lists(st.builds(str.__add__, st.from_regex("[a-z]{1,9}", fullmatch=True), st.sampled_from(SUFFIXES)), min_size=1))
+@example(["a" * 70, "ab", "abc", "sky", "yyy", "eed", "agreed", "ion", "tion", "falling", "controll"])
+@settings(deadline=None, max_examples=300)
+def test_stems_are_those_of_sqlite(words_: list[str]) -> None:
+    assert [stem(word) for word in words_] == fts_stem(words_)
+
+
+@given(st.text(max_size=120))
+@settings(deadline=None, max_examples=300)
+def test_terms_have_true_offsets(text: str) -> None:
+    last = 0
+    for start, end, term in terms(text):
+        assert 0 <= start < end <= len(text)
+        assert start >= last
+        last = start
+        assert term
+
+
+@given(JAPANESE)
+@settings(deadline=None, max_examples=200)
+def test_terms_of_japanese_are_the_indexed_pairs(text: str) -> None:
+    _, parts, _ = words.index_fields(text)
+    pairs = [term.term for term in terms(text) if len(term.term) == 2 and words.CJK_RUN.fullmatch(term.term)]
+    assert set(pairs) == {part for part in parts.split() if len(part) == 2 and words.CJK_RUN.fullmatch(part)}
+
+
+def test_find_merges_pairs_into_runs() -> None:
+    text = "日本の梅雨前線は日本付近に停滞する。"
+    spans = find(text, query_terms("梅雨前線"))
+    assert [text[start:end] for start, end in spans] == ["梅雨前線"]
+
+
+def test_find_marks_inflections_and_folded_forms() -> None:
+    text = "ｻｰﾊﾞｰ was Searching cafés; 潮"
+    spans = find(text, query_terms("サーバー searched café 潮"))
+    assert [text[start:end] for start, end in spans] == ["ｻｰﾊﾞｰ", "Searching", "cafés", "潮"]
+
+
+def test_query_terms_leave_stop_words_out() -> None:
+    assert query_terms("What is the tide?") == {"tide"}
+    assert query_terms("what is it") == {stem("what"), stem("is"), stem("it")}

@@ -176,7 +176,7 @@ def _modules(directory: Path) -> _Modules:
             )
     if order not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ModelError(
-            f"The model's modules are {', '.join(order)}; Transformer, Pooling and then Normalize or nothing is accepted."
+            f"The model's modules are {', '.join(order)}; Transformer, Pooling and perhaps Normalize are accepted."
         )
     return found
 

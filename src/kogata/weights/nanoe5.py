@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from kogata.config import ModelConfig
 from kogata.errors import ModelError
-from kogata.text.unigram import UnigramTable, UnigramTokenizer
+from kogata.text.unigram import UnigramTokenizer
+from kogata.text.unigram_table import UnigramTable
 from kogata.weights.checkpoint import EncoderCheckpoint
 from kogata.weights.files import map_file
 from kogata.weights.identity import digest_of, identity_of

@@ -1,0 +1,6 @@
+#include "kernels.h"
+
+#define KOGATA_TABLE kernels_neondot
+#define KOGATA_ISA_NAME "neondot"
+#include "vec_neon.inl"
+#include "table.inl"

@@ -1,0 +1,149 @@
+// The whole native API on one page: a table of function pointers per instruction set.
+//
+// A kernel works on a range (rows, panels, one head) of plain memory on the calling thread; the plain C++ files
+// (linear.cpp, attend.cpp, …) own threads and scratch memory, the bind_*.cpp files own checks.
+// Row contract: what a kernel writes for a row depends on that row alone, never on the range it came in.
+#pragma once
+
+#include <cstdint>
+
+namespace kogata {
+
+// Weight matrices are tiled in panels of 16 output columns for every instruction set: [N/16][K/kk][16][kk] with kk = 1
+// (f32), 2 (bf16), 4 (int8) or 8 (int4; byte i of a column's four holds code i in its low and i + 4 in its high bits).
+inline constexpr int64_t kPanel = 16;
+
+struct NormArgs {
+  const float* x;
+  const float* residual;  // added to x first, or null
+  const float* gain;
+  const float* bias;
+  float* out;  // may be x
+  int64_t width;
+  float eps;
+};
+
+struct EmbedArgs {
+  const int32_t* ids;
+  const int32_t* positions;
+  const int32_t* types;    // or null: no type embedding
+  const float* word;       // [V, width] or null, then the int4 rows below
+  const uint8_t* codes;    // blocks of 32 columns: byte j holds column j low and column j + 16 high, offset by 8
+  const uint8_t* scales;   // their f16 scales
+  int64_t code_stride;     // bytes from one block's codes to the next one's
+  int64_t scale_stride;    // bytes from one block's scale to the next one's
+  const float* position;   // [P, width]
+  const float* type;       // [n_types, width] or null
+  const float* gain;
+  const float* bias;
+  float* out;
+  int64_t width;
+  float eps;
+};
+
+struct PoolArgs {
+  const float* hidden;       // [T, width]
+  const int32_t* cu_seqlens;  // [S + 1]
+  float* out;                // [S, width]
+  int64_t width;
+  bool first_token;  // else the mean over tokens
+  bool normalise;
+};
+
+// Activations are packed in tiles of `row_tile` rows: [tile][K/kk][row_tile][kk], kk as for the weights (int4: 4).
+struct PackRowsArgs {
+  const float* x;
+  int64_t n_rows, n_in, n_in_padded;
+  void* packed;
+  float* scale;   // int8: x = scale * (q - zero), q in 0..255
+  int32_t* zero;  // int8
+};
+
+struct LinearArgs {
+  int64_t n_rows, n_in_padded, n_out;
+  const void* x;  // packed rows
+  const float* x_scale;
+  const int32_t* x_zero;
+  const void* weight;
+  const float* scales;       // int8: [N padded], or per group [N/16][G][16]; int4: per group
+  const int32_t* code_sums;  // int8 per row: sum over K of the codes
+  const float* sums;         // groups: sum over groups of scale * (sum of the codes)
+  int64_t group;             // 0: one scale a row
+  const float* bias;         // or null
+  const float* residual;     // [T, N] or null
+  float* out;                // [T, N]
+  bool gelu;
+};
+
+struct AttendArgs {
+  const float* qkv;  // [T, 3 * n_heads * head_dim]: q, k, v
+  float* out;        // [T, n_heads * head_dim]
+  float* lse;        // [T, n_heads] or null
+  int64_t n_heads, head_dim;
+  bool reduced;  // bf16 dot products where the instruction set has them
+};
+
+struct ScoreArgs {
+  const void* query;     // [width]: f32, or int8
+  const void* rows;      // [N, width]: f32, f16 or int8
+  const int64_t* index;  // the rows to score, or null: all of them
+  int64_t width;
+  void* out;  // f32; int8: int32 sums
+};
+
+// 4-bit codes of 16 rows side by side: [block][group of 8 dimensions][16 rows][4]; a byte holds dimension j in its low
+// and dimension j + 4 in its high half.
+struct ScanArgs {
+  const uint8_t* codes;
+  const int8_t* query;  // [8 * n_groups], -127..127
+  int64_t n_groups;
+};
+
+struct Kernels {
+  const char* name;
+  int64_t row_tile;
+  bool bf16_dot;  // bf16 products round the activations to bf16 too
+
+  // elementwise: rows or sequences [begin, end)
+  void (*layer_norm)(const NormArgs&, int64_t begin, int64_t end);
+  void (*embed)(const EmbedArgs&, int64_t begin, int64_t end);
+  void (*pool)(const PoolArgs&, int64_t begin, int64_t end);
+
+  // linear: row tiles [begin, end) x panels [panel_begin, panel_end)
+  void (*pack_rows_f32)(const PackRowsArgs&, int64_t begin, int64_t end);
+  void (*pack_rows_bf16)(const PackRowsArgs&, int64_t begin, int64_t end);
+  void (*pack_rows_int8)(const PackRowsArgs&, int64_t begin, int64_t end);
+  void (*linear_f32)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+  void (*linear_bf16)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+  void (*linear_int8)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+  void (*linear_int4)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+
+  // attend: queries [begin, end) of the sequence of `length` tokens that starts at token `first`, one head
+  void (*attend)(const AttendArgs&, int64_t first, int64_t length, int64_t head, int64_t begin, int64_t end,
+                 void* scratch);
+
+  // score: out[i - begin] for places i in [begin, end); scan: rows of blocks [begin, end) whose sum reaches the threshold
+  void (*score_f32)(const ScoreArgs&, int64_t begin, int64_t end);
+  void (*score_f16)(const ScoreArgs&, int64_t begin, int64_t end);
+  void (*score_int8)(const ScoreArgs&, int64_t begin, int64_t end);
+  int64_t (*scan_codes)(const ScanArgs&, int64_t begin, int64_t end, int32_t threshold, int32_t* sums, uint32_t* rows);
+
+  // measure: arithmetic operations done (a multiply-add is two), the sum of an array that is read once
+  double (*peak_f32)(int64_t iterations);
+  double (*peak_bf16)(int64_t iterations);
+  double (*peak_int8)(int64_t iterations);
+  float (*read)(const float* x, int64_t n);
+};
+
+extern const Kernels kernels_scalar;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avxvnni;
+extern const Kernels kernels_avx512vnni;
+extern const Kernels kernels_avx512bf16;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon;
+extern const Kernels kernels_neondot;
+#endif
+
+}  // namespace kogata

@@ -1,0 +1,207 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "dispatch.h"
+#include "pool.h"
+#include "scratch.h"
+
+namespace kogata {
+namespace {
+
+// Work is cut in blocks of this many row tiles and panels, whatever the number of threads.
+constexpr int64_t kTilesPerBlock = 8;
+constexpr int64_t kPanelsPerBlock = 12;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t step_of(WeightKind kind) {
+  switch (kind) {
+    case WeightKind::f32: return 1;
+    case WeightKind::bf16: return 2;
+    case WeightKind::int8: return 4;
+    case WeightKind::int4: return 8;
+  }
+  return 1;
+}
+
+uint16_t round_bf16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// One row of a quantised matrix: `value(k)` in units of its scale, rounded and clamped.
+int8_t round_code(float value, int most) {
+  return static_cast<int8_t>(std::clamp(std::nearbyint(value), static_cast<float>(-most), static_cast<float>(most)));
+}
+
+void put_code(WeightKind kind, uint8_t* panel, int64_t column, int64_t k, int8_t code) {
+  if (kind == WeightKind::int8) {
+    panel[k / 4 * 64 + column * 4 + k % 4] = static_cast<uint8_t>(code);
+  } else {
+    uint8_t& byte = panel[k / 8 * 64 + column * 4 + k % 4];
+    const auto nibble = static_cast<uint8_t>(code + 8);
+    byte = k % 8 < 4 ? static_cast<uint8_t>((byte & 0xf0) | nibble) : static_cast<uint8_t>((byte & 0x0f) | nibble << 4);
+  }
+}
+
+// Fills one panel from `fill(n, codes, scales)`, which writes a row's n_in codes and its scales.
+template <class Fill>
+void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group, const Packed& to, Fill&& fill) {
+  const int64_t depth = padded_depth(kind, n_in, group), n_groups = group == 0 ? 1 : depth / group;
+  const int64_t panel_bytes = packed_bytes(kind, kPanel, n_in, group);
+  const uint8_t empty = kind == WeightKind::int4 ? 0x88 : 0;  // code 0 everywhere
+  parallel_for(ceil_div(n_out, kPanel), [&](int64_t p) {
+    auto* panel = static_cast<uint8_t*>(to.weight) + p * panel_bytes;
+    std::memset(panel, empty, static_cast<std::size_t>(panel_bytes));
+    std::vector<int8_t> codes(static_cast<std::size_t>(n_in));
+    std::vector<float> scales(static_cast<std::size_t>(n_groups));
+    for (int64_t c = 0; c < kPanel; ++c) {
+      const int64_t n = p * kPanel + c;
+      if (n >= n_out) {
+        std::fill(codes.begin(), codes.end(), int8_t{0});
+        std::fill(scales.begin(), scales.end(), 0.0f);
+      } else {
+        fill(n, codes.data(), scales.data());
+      }
+      for (int64_t k = 0; k < n_in; ++k) put_code(kind, panel, c, k, codes[static_cast<std::size_t>(k)]);
+      int32_t code_sum = 0;
+      float sum = 0.0f;
+      for (int64_t g = 0; g < n_groups; ++g) {
+        const int64_t stop = group == 0 ? n_in : std::min(n_in, (g + 1) * group);
+        int32_t part = 0;
+        for (int64_t k = g * group; k < stop; ++k) part += codes[static_cast<std::size_t>(k)];
+        code_sum += part;
+        const float scale = scales[static_cast<std::size_t>(g)];
+        sum += scale * static_cast<float>(part);
+        to.scales[(p * n_groups + g) * kPanel + c] = scale;
+      }
+      if (group == 0) {
+        to.code_sums[n] = code_sum;
+      } else {
+        to.sums[n] = sum;
+      }
+    }
+  });
+}
+
+}  // namespace
+
+int64_t padded_rows(int64_t n_out) { return ceil_div(n_out, kPanel) * kPanel; }
+
+int64_t padded_depth(WeightKind kind, int64_t n_in, int64_t group) {
+  const int64_t step = group == 0 ? step_of(kind) : group;
+  return ceil_div(n_in, step) * step;
+}
+
+int64_t packed_bytes(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group) {
+  const int64_t values = padded_rows(n_out) * padded_depth(kind, n_in, group);
+  switch (kind) {
+    case WeightKind::f32: return values * 4;
+    case WeightKind::bf16: return values * 2;
+    case WeightKind::int8: return values;
+    case WeightKind::int4: return values / 2;
+  }
+  return 0;
+}
+
+void pack_f32(WeightKind kind, const float* weight, int64_t n_out, int64_t n_in, int64_t group, const Packed& to) {
+  if (kind == WeightKind::int8 || kind == WeightKind::int4) {
+    const int most = kind == WeightKind::int8 ? 127 : 7;
+    pack_quantised(kind, n_out, n_in, group, to, [&](int64_t n, int8_t* codes, float* scales) {
+      const float* row = weight + n * n_in;
+      for (int64_t begin = 0, g = 0; begin < n_in; begin += group == 0 ? n_in : group, ++g) {
+        const int64_t end = group == 0 ? n_in : std::min(n_in, begin + group);
+        float largest = 0.0f;
+        for (int64_t k = begin; k < end; ++k) largest = std::max(largest, std::fabs(row[k]));
+        scales[g] = largest / static_cast<float>(most);
+        const float inverse = scales[g] > 1e-37f ? 1.0f / scales[g] : 0.0f;
+        for (int64_t k = begin; k < end; ++k) codes[k] = round_code(row[k] * inverse, most);
+      }
+    });
+    return;
+  }
+  const int64_t step = step_of(kind), depth = padded_depth(kind, n_in, 0);
+  parallel_for(ceil_div(n_out, kPanel), [&](int64_t p) {
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t c = 0; c < kPanel; ++c) {
+        const int64_t n = p * kPanel + c;
+        const float value = n < n_out && k < n_in ? weight[n * n_in + k] : 0.0f;
+        const int64_t at = (p * depth + k / step * step) * kPanel + c * step + k % step;
+        if (kind == WeightKind::f32) {
+          static_cast<float*>(to.weight)[at] = value;
+        } else {
+          static_cast<uint16_t*>(to.weight)[at] = round_bf16(value);
+        }
+      }
+    }
+  });
+}
+
+void pack_codes(WeightKind kind, const int8_t* codes, const float* scales, int64_t source_group, int64_t n_out,
+                int64_t n_in, int64_t group, const Packed& to) {
+  const int64_t source_groups = n_in / source_group;
+  pack_quantised(kind, n_out, n_in, group, to, [&](int64_t n, int8_t* row, float* row_scales) {
+    const int8_t* source = codes + n * n_in;
+    const float* source_scales = scales + n * source_groups;
+    if (group != 0) {
+      std::memcpy(row, source, static_cast<std::size_t>(n_in));
+      std::copy_n(source_scales, source_groups, row_scales);
+      return;
+    }
+    float largest = 0.0f;
+    for (int64_t g = 0; g < source_groups; ++g) {
+      int top = 0;
+      for (int64_t k = 0; k < source_group; ++k) top = std::max(top, std::abs(int{source[g * source_group + k]}));
+      largest = std::max(largest, static_cast<float>(top) * std::fabs(source_scales[g]));
+    }
+    row_scales[0] = largest / 127.0f;
+    const float inverse = row_scales[0] > 1e-37f ? 1.0f / row_scales[0] : 0.0f;
+    for (int64_t g = 0; g < source_groups; ++g) {
+      const float factor = source_scales[g] * inverse;
+      for (int64_t k = g * source_group; k < (g + 1) * source_group; ++k) {
+        row[k] = round_code(static_cast<float>(source[k]) * factor, 127);
+      }
+    }
+  });
+}
+
+void run_linear(const LinearCall& call) {
+  thread_local Scratch packed_memory, scale_memory, zero_memory;
+  const Kernels& table = kernels();
+  const int64_t n_tiles = ceil_div(call.n_rows, table.row_tile), rows = n_tiles * table.row_tile;
+  const int64_t depth = padded_depth(call.kind, call.n_in, call.group);
+  const bool narrow = call.kind == WeightKind::int8 || call.kind == WeightKind::int4;
+  const int64_t element = narrow ? 1 : call.kind == WeightKind::bf16 && table.bf16_dot ? 2 : 4;
+  PackRowsArgs pack{call.x, call.n_rows, call.n_in, depth, nullptr, nullptr, nullptr};
+  pack.packed = packed_memory.get(static_cast<std::size_t>(rows * depth * element + 64));
+  pack.scale = static_cast<float*>(scale_memory.get(static_cast<std::size_t>(rows) * sizeof(float)));
+  pack.zero = static_cast<int32_t*>(zero_memory.get(static_cast<std::size_t>(rows) * sizeof(int32_t)));
+
+  LinearArgs args{call.n_rows, depth,          call.n_out, pack.packed, pack.scale,    pack.zero,
+                  call.weight, call.scales,    call.code_sums, call.sums, call.group, call.bias,
+                  call.residual, call.out, call.gelu};
+  auto* pack_rows = narrow ? table.pack_rows_int8
+                           : call.kind == WeightKind::bf16 ? table.pack_rows_bf16 : table.pack_rows_f32;
+  auto* multiply = call.kind == WeightKind::f32    ? table.linear_f32
+                   : call.kind == WeightKind::bf16 ? table.linear_bf16
+                   : call.kind == WeightKind::int8 ? table.linear_int8
+                                                   : table.linear_int4;
+
+  const int64_t row_blocks = ceil_div(n_tiles, kTilesPerBlock);
+  const int64_t n_panels = ceil_div(call.n_out, kPanel), panel_blocks = ceil_div(n_panels, kPanelsPerBlock);
+  parallel_for(row_blocks, [&](int64_t block) {
+    pack_rows(pack, block * kTilesPerBlock, std::min(n_tiles, (block + 1) * kTilesPerBlock));
+  });
+  parallel_for(row_blocks * panel_blocks, [&](int64_t block) {
+    const int64_t tile = block / panel_blocks * kTilesPerBlock, panel = block % panel_blocks * kPanelsPerBlock;
+    multiply(args, tile, std::min(n_tiles, tile + kTilesPerBlock), panel, std::min(n_panels, panel + kPanelsPerBlock));
+  });
+}
+
+}  // namespace kogata

@@ -1,0 +1,36 @@
+// The algorithms, each written once over the vector type that the unit has included, and the unit's table.
+#include "math.inl"
+#include "elementwise.inl"
+#include "linear.inl"
+#include "attend.inl"
+#include "score.inl"
+#include "measure.inl"
+
+namespace kogata {
+
+const Kernels KOGATA_TABLE = {
+    .name = KOGATA_ISA_NAME,
+    .row_tile = kRowTile,
+    .bf16_dot = kBf16Dot,
+    .layer_norm = layer_norm,
+    .embed = embed,
+    .pool = pool,
+    .pack_rows_f32 = pack_rows_f32,
+    .pack_rows_bf16 = pack_rows_bf16,
+    .pack_rows_int8 = pack_rows_int8,
+    .linear_f32 = linear_f32,
+    .linear_bf16 = linear_bf16,
+    .linear_int8 = linear_int8,
+    .linear_int4 = linear_int4,
+    .attend = attend,
+    .score_f32 = score_f32,
+    .score_f16 = score_f16,
+    .score_int8 = score_int8,
+    .scan_codes = scan_codes,
+    .peak_f32 = peak_f32,
+    .peak_bf16 = peak_bf16,
+    .peak_int8 = peak_int8,
+    .read = read,
+};
+
+}  // namespace kogata

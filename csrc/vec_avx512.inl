@@ -1,0 +1,113 @@
+// Vector type of the AVX-512 units. F: 16 floats; I: 16 int32; B: 16 columns x 4 signed bytes; X: 4 activation bytes
+// broadcast to every column. Names are the same in every vec_*.inl; the algorithms use nothing else.
+#include <immintrin.h>
+
+namespace kogata {
+namespace {
+
+constexpr int W = 16;
+constexpr int kRowTile = 12;    // rows of a tile: 12 x 2 panels = 24 of 32 registers accumulate
+constexpr int kPanels = 2;      // panels of a tile
+constexpr int kGroupRows = 6;   // the same with scale groups, where floats accumulate beside integers
+constexpr int kInt8Rows = 12;
+constexpr int kActivationOffset = 0;  // activation bytes are q itself, unsigned
+
+using F = __m512;
+using I = __m512i;
+using B = __m512i;
+using X = __m512i;
+
+inline F f_zero() { return _mm512_setzero_ps(); }
+inline F f_set1(float v) { return _mm512_set1_ps(v); }
+inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
+inline void f_store(float* p, F v) { _mm512_storeu_ps(p, v); }
+inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+inline F f_load_n(const float* p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline void f_store_n(float* p, F v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
+inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
+inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F f_div(F a, F b) { return _mm512_div_ps(a, b); }
+inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
+inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
+inline float f_sum(F v) { return _mm512_reduce_add_ps(v); }
+inline float f_hmax(F v) { return _mm512_reduce_max_ps(v); }
+inline float f_hmin(F v) { return _mm512_reduce_min_ps(v); }
+
+inline I i_zero() { return _mm512_setzero_si512(); }
+inline I i_set1(int32_t v) { return _mm512_set1_epi32(v); }
+inline I i_load(const int32_t* p) { return _mm512_loadu_si512(p); }
+inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
+inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
+inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
+inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
+inline I i_min(I a, I b) { return _mm512_min_epi32(a, b); }
+inline I i_round(F v) { return _mm512_cvtps_epi32(v); }
+inline F f_from_i(I v) { return _mm512_cvtepi32_ps(v); }
+inline F f_pow2(F n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }  // n integral
+inline void store_u8(uint8_t* p, I v) {  // v in 0..255
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+}
+
+inline X x_broadcast(const uint8_t* p) {
+  int32_t quad;
+  __builtin_memcpy(&quad, p, 4);
+  return _mm512_set1_epi32(quad);
+}
+inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
+inline I i_dot4(I acc, X x, B w) { return _mm512_dpbusd_epi32(acc, x, w); }
+inline void b_load_codes(const void* p, B* first, B* second) {  // 16 columns x 8 int4 codes
+  const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
+  *first = _mm512_sub_epi8(_mm512_and_si512(packed, mask), eight);
+  *second = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(packed, 4), mask), eight);
+}
+
+// bf16 pairs: 16 columns x 2.
+#if defined(__AVX512BF16__)
+constexpr bool kBf16Dot = true;
+using H = __m512i;
+using P = __m512i;
+inline H h_load(const uint16_t* p) { return _mm512_loadu_si512(p); }
+inline P p_broadcast(const uint16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return _mm512_set1_epi32(pair);
+}
+inline F f_dot2(F acc, P x, H w) {
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+}
+#else
+constexpr bool kBf16Dot = false;
+#endif
+
+// Widens 16 pairs: `even` and `odd` hold the first and the second of each.
+inline void f_widen_pairs(const uint16_t* p, F* even, F* odd) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  *even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+  *odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u))));
+}
+
+// score: rows are the unsigned side of the dot product, so that nothing but the query needs correcting.
+constexpr int kSignedOffset = 128;  // i_dot4_signed adds 128 times the query's sum
+inline F f_load_half(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline int32_t i_sum(I v) { return _mm512_reduce_add_epi32(v); }
+inline void i_store(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
+inline bool i_any_at_least(I v, I limit) { return _mm512_cmpge_epi32_mask(v, limit) != 0; }
+inline void b_load_halves(const void* p, B* low, B* high) {  // 4-bit codes 0..15
+  const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
+  *low = _mm512_and_si512(packed, mask);
+  *high = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
+}
+inline B b_broadcast(const int8_t* p) {
+  int32_t quad;
+  __builtin_memcpy(&quad, p, 4);
+  return _mm512_set1_epi32(quad);
+}
+inline I i_dot4_halves(I acc, B halves, B query) { return _mm512_dpbusd_epi32(acc, halves, query); }
+inline I i_dot4_signed(I acc, B row, B query) {
+  return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(row, _mm512_set1_epi8(-128)), query);
+}
+
+}  // namespace
+}  // namespace kogata

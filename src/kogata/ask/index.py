@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING
 
 from kogata.ask import schema
@@ -62,7 +62,7 @@ class Index:
         self._model = model
         self._precision = precision
         self._threads = threads
-        self._guard = RLock()
+        self._guard = threading.RLock()
         self._embedder: Embedder | None = None
         self._source = ""  # what _embedder was loaded from
         self._store: Store | None = None
@@ -96,9 +96,10 @@ class Index:
             if not os.path.lexists(path):
                 raise BadInput(f"There is no file or folder {shown(path)}.")
         with self._writing() as writer:
-            for path in wanted:
-                writer.add_folder(path, exclude)
-            return self._run(writer, wanted, progress, workers)
+            roots = [_root_for(path, writer) if exclude is None else path for path in wanted]
+            for root in roots:
+                writer.add_folder(root, exclude)
+            return self._run(writer, roots, progress, workers)
 
     def refresh(self, *, progress: Progress | None = None, workers: int | None = None) -> Report:
         """Bring all known folders up to date.
@@ -109,6 +110,40 @@ class Index:
         self._must_exist()
         with self._writing() as writer:
             return self._run(writer, None, progress, workers)
+
+    def watch(
+        self, *, progress: Progress | None = None, stop: threading.Event | None = None
+    ) -> Iterator[Report]:
+        """Bring the known folders up to date, then again whenever something in them changes.
+
+        Args:
+            progress: As in :meth:`add`.
+            stop: Ends the watch when it is set; Ctrl-C does so too.
+
+        Yields:
+            The report of each refresh.
+
+        Raises:
+            As :meth:`refresh`.
+        """
+        from kogata.ask.watch import watch
+
+        return watch(self, progress, stop or threading.Event())
+
+    def rebuild(self, *, progress: Progress | None = None) -> Report:
+        """Make all vectors anew with ``model``; until that is done the old ones are used. No document is read again.
+
+        A rebuild that was stopped goes on where it was.
+
+        Raises:
+            As :meth:`refresh`.
+        """
+        from kogata.ask.rebuilding import rebuild
+
+        self._must_exist()
+        with self._writing() as writer:
+            load, source = self._model_for(writer.embedder())
+            return rebuild(writer, load(), source, progress)
 
     def forget(self, paths: PathLike | Iterable[PathLike]) -> int:
         """Take files or folders out of the index; the files themselves are not touched.
@@ -271,6 +306,17 @@ class Index:
 def absolute(path: PathLike) -> bytes:
     """A path as the index keeps it: absolute bytes, ``~`` expanded, symbolic links left alone."""
     return os.path.abspath(os.path.expanduser(os.fsencode(path)))
+
+
+def _root_for(path: bytes, writer: Writer) -> bytes:
+    """The known folder that takes care of a path already, else the path itself."""
+    from kogata.ask.survey import under
+
+    folders = {row.id: row.path for row in writer.folders()}
+    if path in folders.values() or any(under(path, forgotten) for forgotten in writer.forgotten()):
+        return path
+    return next((folders[row.folder_id] for row in writer.documents() if under(row.path, path)
+                 and under(path, folders[row.folder_id])), path)  # fmt: skip
 
 
 def _listed(paths: PathLike | Iterable[PathLike]) -> list[PathLike]:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from kogata.ask import documents
+from kogata.ask.manifest import refresh_segments
 from kogata.ask.report import Progress, ProgressEvent, Report, SkippedFile, Stopwatch
 from kogata.ask.schema import shown
 from kogata.ask.store import EmbedderInfo, FolderRow, check_embedder
-from kogata.ask.survey import Survey, Task, survey
+from kogata.ask.survey import PARSERS, Survey, Task, survey
 from kogata.ask.writer import COVERED, FileStat, Writer
 from kogata.errors import KogataError
 
@@ -30,6 +31,10 @@ T = TypeVar("T")
 
 BATCH = 64
 """Passages embedded and committed together: about a second of work, which is what a kill may cost."""
+
+
+REFRESH_EVERY = 16_384
+"""Vectors after which they go into segments, so that searches during a long run need not read them one by one."""
 
 
 class Embedder(Protocol):
@@ -148,7 +153,7 @@ class Run:
             coverage = [tokenizer.coverage(document.text[chunk.start : chunk.end]) for chunk in chunks]
         file = FileStat(task.file.path, document.size, document.mtime_ns)
         with self.watch.stage("words"):
-            self.writer.put(file, task.folder, documents.PARSER_VERSION, document, chunks, coverage)
+            self.writer.put(file, task.folder, PARSERS, document, chunks, coverage)
         self.chunks += len(chunks)
         self.words_only += sum(share < COVERED for share in coverage)
         if task.known:
@@ -165,7 +170,7 @@ class Run:
         file = FileStat(task.file.path, refusal.size or task.file.size, refusal.mtime_ns or task.file.mtime_ns)
         hash_ = bytes.fromhex(refusal.hash) if refusal.hash else None
         self.writer.refuse(
-            file, task.folder, documents.PARSER_VERSION, task.kind, refusal.code, refusal.reason, hash_
+            file, task.folder, PARSERS, task.kind, refusal.code, refusal.reason, hash_
         )
 
     # --- pass 2
@@ -181,6 +186,13 @@ class Run:
                 self.writer.put_vectors([row.chunk for row in waiting], vectors, info)
             self.embedded += len(waiting)
             self._tell(ProgressEvent("meaning", self.embedded, total))
+            if self.embedded % REFRESH_EVERY < BATCH <= self.embedded:
+                self._segments()
+        self._segments()
+
+    def _segments(self) -> None:
+        with self.watch.stage("segments"):
+            refresh_segments(self.writer)
 
     def _report(self, found: Survey, folders: Sequence[FolderRow]) -> Report:
         rows = self.writer.documents()
@@ -197,6 +209,7 @@ class Run:
             skipped=tuple(sorted([*skipped, *self._kept], key=lambda file: file.path)),
             missing=tuple(found.missing),
             empty=tuple(row.path for row in folders if row.id not in with_files and row.path not in found.missing),
+            left_out=dict(found.left_out),
             chunks=self.chunks,
             embedded=self.embedded,
             words_only=self.words_only,

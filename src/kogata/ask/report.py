@@ -59,6 +59,7 @@ class Report:
         skipped: Files under the folders of this run that are not searchable, old and new ones.
         missing: Folders that were not there; what was indexed from them is kept.
         empty: Folders in which there was nothing to index.
+        left_out: How many files and folders were left out on purpose, by reason (see FolderStatus).
         chunks: Passages read in this run.
         embedded: Vectors computed in this run.
         words_only: Passages of this run that the embedder's tokenizer does not cover.
@@ -74,6 +75,7 @@ class Report:
     skipped: tuple[SkippedFile, ...] = ()
     missing: tuple[bytes, ...] = ()
     empty: tuple[bytes, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
     chunks: int = 0
     embedded: int = 0
     words_only: int = 0
@@ -91,8 +93,8 @@ class Report:
             "added": self.added, "changed": self.changed, "moved": self.moved, "removed": self.removed,
             "unchanged": self.unchanged, "skipped": [file.to_dict() for file in self.skipped],
             "skipped_by_code": self.skipped_by_code, "missing": [shown(path) for path in self.missing],
-            "empty": [shown(path) for path in self.empty], "chunks": self.chunks, "embedded": self.embedded,
-            "words_only": self.words_only, "waiting": self.waiting,
+            "empty": [shown(path) for path in self.empty], "left_out": self.left_out, "chunks": self.chunks,
+            "embedded": self.embedded, "words_only": self.words_only, "waiting": self.waiting,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
         }  # fmt: skip
 

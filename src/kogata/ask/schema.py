@@ -39,7 +39,8 @@ CREATE TABLE folders (
     id      INTEGER PRIMARY KEY,
     path    BLOB NOT NULL UNIQUE,          -- absolute; may be a single file
     exclude TEXT NOT NULL DEFAULT '[]',    -- JSON list of patterns
-    missing INTEGER NOT NULL DEFAULT 0     -- 1: was not there at the last run; its documents are kept
+    missing INTEGER NOT NULL DEFAULT 0,    -- 1: was not there at the last run; its documents are kept
+    left_out TEXT NOT NULL DEFAULT '{}'    -- JSON: how many files were left out on purpose, by reason
 );
 
 CREATE TABLE forgotten (path BLOB PRIMARY KEY) WITHOUT ROWID;   -- inside a known folder, to be left out
@@ -195,9 +196,12 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     elif not path.exists():
         raise no_index(path)
     with plain_errors(path):
+        if path.exists() and _is_cut_short(path):
+            raise DamagedIndexError(f"{shown(path)} is cut short.", hint=REMAKE.format(name=shown(path.name)))
         connection = _open(path, write=write)
         try:
             version = _check(connection, path)
+            _configure(connection, write=write)
             if version < VERSION:
                 if not write:
                     connection.close()
@@ -210,18 +214,29 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         return connection
 
 
+def _is_cut_short(path: Path) -> bool:
+    """Whether the file is smaller than its header says (SQLite notices only when it reads what is not there).
+
+    Header: https://www.sqlite.org/fileformat2.html#the_database_header
+    """
+    with open(path, "rb") as file:
+        header = file.read(100)
+        size = os.fstat(file.fileno()).st_size
+    if not header.startswith(b"SQLite format 3\0"[: len(header)]):
+        return False  # not ours at all, and SQLite says so
+    if len(header) < 100:
+        return bool(header)
+    changes, pages, valid_for = (int.from_bytes(header[at : at + 4], "big") for at in (24, 28, 92))
+    page_size = int.from_bytes(header[16:18], "big")
+    page_size = 65536 if page_size == 1 else page_size
+    wal = beside(path, "-wal")
+    with_log = wal.exists() and wal.stat().st_size > 0  # pages may still be in there
+    return changes == valid_for and pages * page_size > size and not with_log
+
+
 def _open(path: Path, *, write: bool) -> sqlite3.Connection:
     if write:
-        connection = _plain_open(path, "rwc")
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
-        if not connection.execute("PRAGMA page_count").fetchone()[0]:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA cache_size = -32768")
-        return connection
+        return _plain_open(path, "rwc")
     # A reader in a folder it may not write cannot make the shared-memory file that WAL needs. Where no writer has left
     # anything unmerged, the file can be read as it is.
     connection = _plain_open(path, "ro")
@@ -233,9 +248,21 @@ def _open(path: Path, *, write: bool) -> sqlite3.Connection:
         if not os.access(path, os.R_OK) or (wal.exists() and wal.stat().st_size):
             raise
         connection = _plain_open(path, "ro&immutable=1")
-    connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA cache_size = -16384")
     return connection
+
+
+def _configure(connection: sqlite3.Connection, *, write: bool) -> None:
+    if not write:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA cache_size = -16384")
+        return
+    if not connection.execute("PRAGMA page_count").fetchone()[0]:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.execute("PRAGMA cache_size = -32768")
 
 
 def _plain_open(path: Path, mode: str) -> sqlite3.Connection:
@@ -270,7 +297,7 @@ def _upgraded(path: Path) -> sqlite3.Connection:
         )
     with WriterLock(path):
         connect(path, write=True).close()
-    return _open(path, write=False)
+    return connect(path, write=False)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, version: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kogata.ask import schema
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FolderStatus:
-    """A folder that is kept current: what is in the index from it."""
+    """A folder that is kept current: what is in the index from it.
+
+    Attributes:
+        missing: It was not there at the last run; its documents are kept.
+        exclude: Patterns of what to leave out.
+        left_out: How many files and folders were left out on purpose ("hidden", "ignored" by .gitignore, "excluded",
+            "left_out": version control, caches, virtual environments), each folder counted once.
+        documents, skipped: Searchable files, and those that are not, each of which ``Status.skipped`` explains.
+    """
 
     path: bytes
     missing: bool
     exclude: tuple[str, ...]
+    left_out: dict[str, int]
     documents: int
     skipped: int
     bytes: int
@@ -120,12 +130,14 @@ def _folders(db: sqlite3.Connection, store: Store) -> list[FolderStatus]:
             "FROM documents GROUP BY folder"
         )
     }
+    nothing = (0, 0, 0)
     return [
-        FolderStatus(row.path, row.missing, row.exclude, *counts.get(row.id, (0, 0, 0))) for row in store.folders()
+        FolderStatus(row.path, row.missing, row.exclude, row.left_out, *counts.get(row.id, nothing))
+        for row in store.folders()
     ]
 
 
-def _size(path: schema.Path) -> int:
+def _size(path: Path) -> int:
     try:
         if path.is_dir():
             return sum(entry.stat().st_size for entry in path.iterdir())

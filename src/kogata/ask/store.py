@@ -74,6 +74,7 @@ class FolderRow:
     path: bytes
     exclude: tuple[str, ...]
     missing: bool
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,21 @@ class Store:
             )
             return np.fromiter((id_ for (id_,) in rows), dtype=np.int64)
 
+    def vectors(self) -> VectorSet:
+        """All vectors as of now, ready to be searched; kept until they change."""
+        from kogata.ask.manifest import read_vectors
+
+        with self.snapshot():
+            version = int(self._meta("vectors") or 0)
+            with self._guard:
+                kept = self._vectors
+            if kept is not None and kept[0] == version:
+                return kept[1]
+            vectors = read_vectors(self.db, self.path, self.embedder())
+            with self._guard:
+                self._vectors = (version, vectors)
+            return vectors
+
     def _document_ids(self, where: Filter) -> list[int]:
         from kogata.ask.filters import matcher
 
@@ -315,8 +331,11 @@ def check_embedder(stored: EmbedderInfo | None, identity: str, name: str) -> Non
 
 
 def read_folders(db: sqlite3.Connection) -> list[FolderRow]:
-    rows = db.execute("SELECT id, path, exclude, missing FROM folders ORDER BY path")
-    return [FolderRow(id_, path, tuple(json.loads(exclude)), bool(missing)) for id_, path, exclude, missing in rows]
+    rows = db.execute("SELECT id, path, exclude, missing, left_out FROM folders ORDER BY path")
+    return [
+        FolderRow(id_, path, tuple(json.loads(exclude)), bool(missing), json.loads(left_out))
+        for id_, path, exclude, missing, left_out in rows
+    ]
 
 
 def read_documents(db: sqlite3.Connection) -> list[DocumentRow]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kogata.ask import documents
 from kogata.ask.store import DocumentRow, FolderRow
 from kogata.ask.writer import FileStat, Writer
+from kogata.errors import BadInput
+
+PARSERS = 1
+"""Raise it when the parsers learn to read files that they refused: those are tried again, everything else stays."""
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may have been written again within the clock's step: compare bytes."""
 
+_MEANT = frozenset({"hidden", "left_out", "ignored", "excluded"})
+"""What nobody expects to be indexed: counted, not listed."""
+
 _TRY_AGAIN = frozenset({"changed", "unreadable", "memory", "crashed"})
 """Refusals that say more about the moment than about the file."""
+
+
+_SEPARATOR = os.fsencode(os.sep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +55,22 @@ class Survey:
     tasks: list[Task] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
     missing: list[bytes] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
     moved: int = 0
     unchanged: int = 0
 
 
 def under(path: bytes, folder: bytes) -> bool:
     """Whether ``path`` is ``folder`` or inside it."""
-    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+    return path == folder or path.startswith(folder.rstrip(_SEPARATOR) + _SEPARATOR)
 
 
-def hash_file(path: bytes) -> bytes | None:
-    """BLAKE2b-128 of a file's bytes; None when it cannot be read."""
-    digest = hashlib.blake2b(digest_size=16)
+def content_of(path: bytes) -> bytes | None:
+    """Hash of a file's bytes, as in ``documents.hash``; None when it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return bytes.fromhex(documents.hash_file(path))
     except OSError:
         return None
-    return digest.digest()
 
 
 def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int], None]) -> Survey:
@@ -88,33 +96,39 @@ def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int
 
     for folder in folders:
         mine = {path for path in expected if known[path].folder_id == folder.id}
-        if _is_gone(folder.path, any(known[path].code is None for path in mine)):
-            writer.set_missing(folder.id, True)
+        found = None
+        if not _is_gone(folder.path, any(known[path].code is None for path in mine)):
+            with suppress(BadInput):  # it went away just now
+                found = documents.discover([folder.path], exclude=folder.exclude)
+        if found is None:
+            writer.set_folder(folder.id, missing=True, left_out={})
             result.missing.append(folder.path)
             seen |= mine
             continue
-        writer.set_missing(folder.id, False)
-        for item in documents.discover([folder.path], exclude=folder.exclude):
-            owner = next((root for root in roots if under(item.path, root)), folder.path)
-            if owner != folder.path or item.path in seen or any(under(item.path, path) for path in forgotten):
+        unwanted = [path for path in forgotten if path != folder.path and under(path, folder.path)]
+        left_out: Counter[str] = Counter()
+        for item in found:
+            if isinstance(item, documents.Skipped) and item.code in _MEANT:
+                left_out[item.code] += 1
                 continue
+            owner = next((root for root in roots if under(item.path, root)), folder.path)
+            if owner != folder.path or item.path in seen or any(under(item.path, path) for path in unwanted):
+                continue
+            seen.add(item.path)
             row = known.get(item.path)
             if isinstance(item, documents.Skipped):
-                seen.add(item.path)
                 if item.code == "unreadable":
                     # What is inside cannot be seen, which does not mean that it is gone.
                     seen |= {path for path in mine if under(path, item.path)}
-                if row is None or (row.code, row.reason) != (item.code, item.reason):
-                    writer.refuse(
-                        FileStat(item.path, 0, 0), folder.id, documents.PARSER_VERSION, "", item.code, item.reason
-                    )
+                if row is None or (row.code, row.reason, row.folder_id) != (item.code, item.reason, folder.id):
+                    writer.refuse(FileStat(item.path, 0, 0), folder.id, PARSERS, "", item.code, item.reason)
                 continue
-            seen.add(item.path)
             n_found += 1
             if n_found % 256 == 0:
                 counting(n_found)
             file = FileStat(item.path, item.size, item.mtime_ns)
-            task = Task(file, folder.id, item.kind, row is not None, row is not None and row.code is None)
+            is_searchable = row is not None and row.code is None
+            task = Task(file, folder.id, item.kind_guess or "", row is not None, is_searchable)
             if row is None or _must_read(row):
                 result.tasks.append(task)
             elif (row.size, row.mtime_ns) == (file.size, file.mtime_ns) and not _racy(row):
@@ -125,10 +139,12 @@ def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int
                 suspects.append((task, row))
             else:
                 result.tasks.append(task)
+        writer.set_folder(folder.id, missing=False, left_out=left_out)
+        result.left_out += left_out
     counting(n_found)
 
     for task, row in suspects:
-        if hash_file(task.file.path) == row.hash:
+        if content_of(task.file.path) == row.hash:
             writer.touch(row.id, task.file, task.folder)
             result.unchanged += row.code is None
         else:
@@ -159,7 +175,7 @@ def _is_gone(folder: bytes, had_documents: bool) -> bool:
 
 def _must_read(row: DocumentRow) -> bool:
     """Whether a file that was refused is worth another try though it did not change."""
-    return row.code is not None and (row.code in _TRY_AGAIN or row.parser != documents.PARSER_VERSION)
+    return row.code is not None and (row.code in _TRY_AGAIN or row.parser != PARSERS)
 
 
 def _racy(row: DocumentRow) -> bool:
@@ -177,7 +193,7 @@ def _moved(writer: Writer, tasks: Sequence[Task], vanished: Sequence[DocumentRow
         candidates = by_size.get(task.file.size)
         if not candidates:
             continue
-        content = hash_file(task.file.path)
+        content = content_of(task.file.path)
         for row in candidates:
             if row.hash == content and _suffix(row.path) == _suffix(task.file.path):
                 writer.touch(row.id, task.file, task.folder)

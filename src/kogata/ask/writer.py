@@ -53,7 +53,7 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A chunk that has no vector yet, and what is to be embedded for it."""
+    """A chunk that is to have a vector, and what is to be embedded for it."""
 
     chunk: int
     passage: str
@@ -126,9 +126,11 @@ class Writer:
                 if old == path or old.startswith(inside):
                     db.execute("DELETE FROM forgotten WHERE path = ?", (old,))
 
-    def set_missing(self, folder: int, missing: bool) -> None:
+    def set_folder(self, folder: int, *, missing: bool, left_out: Mapping[str, int]) -> None:
+        """What a survey saw of a folder."""
         with self.transaction() as db:
-            db.execute("UPDATE folders SET missing = ? WHERE id = ? AND missing != ?", (missing, folder, missing))
+            counts = json.dumps(dict(sorted(left_out.items())))
+            db.execute("UPDATE folders SET missing = ?, left_out = ? WHERE id = ?", (missing, counts, folder))
 
     def forgotten(self) -> list[bytes]:
         return [path for (path,) in self.db.execute("SELECT path FROM forgotten")]
@@ -211,7 +213,7 @@ class Writer:
                 if meaning == 2:
                     db.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (row, vector))
             if vectors:
-                self._bump()
+                self.bump()
         return waiting
 
     def refuse(
@@ -263,7 +265,7 @@ class Writer:
             any_vectors = any_vectors or cursor.rowcount > 0
             self.db.execute("DELETE FROM documents WHERE id = ?", (id_,))
         if any_vectors:
-            self._bump()
+            self.bump()
 
     # --- words
 
@@ -308,10 +310,14 @@ class Writer:
 
     def waiting(self, limit: int) -> list[Waiting]:
         """The next chunks to embed, oldest first."""
+        return self.passages("c.meaning = 1", (), limit)
+
+    def passages(self, condition: str, values: tuple[int, ...], limit: int) -> list[Waiting]:
+        """Chunks ``c`` under a condition in SQL, by ascending id, with what is to be embedded for them."""
         rows = self.db.execute(
             "SELECT c.id, c.document, c.start, c.end, c.heading, d.title FROM chunks c "
-            "JOIN documents d ON d.id = c.document WHERE c.meaning = 1 ORDER BY c.id LIMIT ?",
-            (limit,),
+            f"JOIN documents d ON d.id = c.document WHERE {condition} ORDER BY c.id LIMIT ?",
+            (*values, limit),
         )
         return [
             Waiting(id_, passage(title, split_heading(heading), read_text(self.db, document, start, end)))
@@ -328,7 +334,7 @@ class Writer:
                 ((chunk, row.tobytes()) for chunk, row in zip(chunks, rows, strict=True)),
             )
             db.executemany("UPDATE chunks SET meaning = 2 WHERE id = ?", ((chunk,) for chunk in chunks))
-            self._bump()
+            self.bump()
 
     def _vectors_by_passage(self, document: int) -> dict[str, bytes]:
         rows = self.db.execute(
@@ -341,7 +347,7 @@ class Writer:
             for start, end, heading, title, vector in rows
         }
 
-    def _bump(self) -> None:
+    def bump(self) -> None:
         """Tell readers that their picture of the vectors is out of date."""
         self.db.execute(
             "INSERT INTO meta VALUES ('vectors', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"

@@ -73,6 +73,11 @@ class Builder:
             self._path.pop()
         self._headings = tuple(name for _, name in self._path)
 
+    def under(self, name: str) -> None:
+        """Put what follows under a name that is not itself part of the text (a function, a class); '' for none."""
+        self._path = [(1, name)] if name else []
+        self._headings = (name,) if name else ()
+
     def add(self, kind: BlockKind, text: str) -> None:
         """A block of text; inner line breaks are kept, empty text is ignored."""
         text = clean(text)

@@ -1,0 +1,69 @@
+"""Electronic books: the chapters in reading order, without navigation and ruby."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from kogata.ask.documents.builder import Builder
+from kogata.ask.documents.encoding import decode
+from kogata.ask.documents.formats.html import add_html
+from kogata.ask.documents.formats.package import Package, resolved
+from kogata.ask.documents.model import Refused
+from kogata.ask.documents.source import Source
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+_CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}"
+_OPF = "{http://www.idpf.org/2007/opf}"
+_DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
+_CIPHER = "{http://www.w3.org/2001/04/xmlenc#}CipherReference"
+
+
+def read(source: Source, out: Builder) -> None:
+    """Add the chapters of an .epub file."""
+    package = Package(source.data, source.limits)
+    container = package.xml("META-INF/container.xml")
+    rootfile = container.find(f".//{_CONTAINER}rootfile") if container is not None else None
+    path = rootfile.get("full-path", "") if rootfile is not None else ""
+    opf = package.xml(path)
+    if opf is None:
+        raise Refused("corrupt", "Its table of parts is missing.")
+    title = opf.find(f".//{_DC_TITLE}")
+    book = (title.text or "") if title is not None else ""
+    locked = _encrypted(package)
+    missing = 0
+    for part in _spine(opf, path.rpartition("/")[0]):
+        if part in locked:
+            raise Refused("encrypted", "It is protected against copying (DRM).")
+        data = package.read(part)
+        if data is None:
+            missing += 1
+            continue
+        decoded = decode(data, declared=True)
+        out.encoding = out.encoding or decoded.encoding
+        out.leave(1)
+        add_html(decoded.text, out, main_only=False)
+    if missing:
+        out.note(f"{missing:,} parts named in its contents are missing.")
+    out.title = book or out.title
+
+
+def _spine(opf: _Element, folder: str) -> list[str]:
+    items = {item.get("id"): item for item in opf.iter(f"{_OPF}item")}
+    parts = []
+    for reference in opf.iter(f"{_OPF}itemref"):
+        item = items.get(reference.get("idref"))
+        if item is None or "nav" in (item.get("properties") or "").split():
+            continue
+        if "html" in (item.get("media-type") or "html"):
+            parts.append(resolved(folder, unquote(item.get("href") or "")))
+    return parts
+
+
+def _encrypted(package: Package) -> frozenset[str]:
+    root = package.xml("META-INF/encryption.xml")
+    if root is None:
+        return frozenset()
+    return frozenset(unquote(reference.get("URI", "")) for reference in root.iter(_CIPHER))

@@ -1,0 +1,62 @@
+"""The quantised linear by the extension; contracts in __init__.py, kernels in csrc/linear.inl."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata import _native
+from kogata.ops.linear.packed import CodedWeight, Floats, Kind, PackedLinear, check, padded_shape
+
+
+def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats | None) -> PackedLinear:
+    n, k = weight_NK.shape
+    check(kind, n, k, group)
+    rows, depth = padded_shape(kind, n, k, group)
+    integers = kind in ("int8", "int4")
+    groups = depth // group if group else 1
+    packed = PackedLinear(
+        kind=kind,
+        n_out=n,
+        n_in=k,
+        group=group,
+        data_B=aligned(_native.packed_bytes(kind, n, k, group)),
+        scales=np.empty(rows * groups if integers else 0, np.float32),
+        sums_N=np.empty(rows if integers and group else 0, np.float32),
+        code_sums_N=np.empty(rows if integers and not group else 0, np.int32),
+        bias_N=bias_N,
+    )
+    arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N)
+    if isinstance(weight_NK, np.ndarray):
+        _native.pack_f32(kind, weight_NK, group, *arrays)
+    elif integers:
+        _native.pack_codes(kind, weight_NK.codes_i8(), weight_NK.scales_NG, group, *arrays)
+    else:
+        scales = weight_NK.scales_NG
+        dense = weight_NK.codes_i8().reshape(n, scales.shape[1], -1) * scales[:, :, None]
+        _native.pack_f32(kind, np.ascontiguousarray(dense.reshape(n, k), np.float32), group, *arrays)
+    return packed
+
+
+def aligned(n_bytes: int) -> NDArray[np.uint8]:
+    """Uninitialised bytes that start on a cache line."""
+    memory = np.empty(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
+
+
+def linear(x_TK: Floats, packed: PackedLinear, gelu: bool, residual_TN: Floats | None, out_TN: Floats) -> None:
+    _native.linear(
+        packed.kind,
+        x_TK,
+        packed.n_out,
+        packed.group,
+        packed.data_B,
+        packed.scales,
+        packed.sums_N,
+        packed.code_sums_N,
+        packed.bias_N,
+        gelu,
+        residual_TN,
+        out_TN,
+    )

@@ -1,0 +1,115 @@
+"""What packed weights look like in memory: one tiling for every instruction set.
+
+Panels of 16 rows of the matrix; inside, steps of kk columns with the 16 rows' kk values adjacent: [N/16][K/kk][16][kk], kk
+= 1 (f32), 2 (bf16 as uint16), 4 (int8), 8 (int4: byte i of a row's four holds column i in its low and i + 4 in its high
+bits, plus 8). Scales per group: [N/16][G][16].
+
+Shapes: N rows (outputs), K columns (inputs), G groups along K, L panels = ceil(N / 16), B bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Kind = Literal["f32", "bf16", "int8", "int4"]
+
+PANEL = 16
+STEP = {"f32": 1, "bf16": 2, "int8": 4, "int4": 8}
+
+
+class CodedWeight(Protocol):
+    """A matrix of integer codes with scales by group, as `kogata.weights.Q4Tensor`."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def scales_NG(self) -> Floats: ...
+    def codes_i8(self) -> NDArray[np.int8]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLinear:
+    """Packed weights of one linear layer.
+
+    Attributes:
+        kind: f32, bf16, int8 or int4.
+        n_out: N.
+        n_in: K.
+        group: Columns that share a scale; 0: one scale a row (int8), or none.
+        data_B: uint8, the panels.
+        scales: int8 and int4: per padded row, or [L, G, 16] flat.
+        sums_N: int8 and int4 with groups: per padded row, sum over groups of scale times the sum of the codes.
+        code_sums_N: int8 without groups: per padded row, the sum of the codes (int32).
+        bias_N: Added to every result, or None.
+    """
+
+    kind: Kind
+    n_out: int
+    n_in: int
+    group: int
+    data_B: NDArray[np.uint8]
+    scales: Floats
+    sums_N: Floats
+    code_sums_N: NDArray[np.int32]
+    bias_N: Floats | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.data_B, self.scales, self.sums_N, self.code_sums_N)
+        return sum(a.nbytes for a in arrays) + (0 if self.bias_N is None else self.bias_N.nbytes)
+
+    @property
+    def padded_shape(self) -> tuple[int, int]:
+        """(N, K) rounded up to whole panels and whole steps or groups."""
+        return padded_shape(self.kind, self.n_out, self.n_in, self.group)
+
+    @property
+    def integers(self) -> bool:
+        """Whether activations are quantised too."""
+        return self.kind in ("int8", "int4")
+
+    @cached_property
+    def dense_NK(self) -> Floats:
+        """float32 [N, K], multiplied out; kept once asked for (the fallback computes with it)."""
+        n, k = self.padded_shape
+        panels, step = n // PANEL, STEP[self.kind]
+        if self.kind == "f32":
+            values = self.data_B.view(np.float32)
+        elif self.kind == "bf16":
+            values = (self.data_B.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        elif self.kind == "int8":
+            values = self.data_B.view(np.int8).astype(np.float32)
+        else:
+            halves = self.data_B.reshape(panels, k // 8, PANEL, 4)
+            values = np.concatenate([halves & 15, halves >> 4], axis=-1).astype(np.float32) - np.float32(8)
+        dense = values.reshape(panels, k // step, PANEL, step).transpose(0, 2, 1, 3).reshape(n, k)
+        if self.integers:
+            groups = 1 if self.group == 0 else k // self.group
+            scales = self.scales.reshape(panels, groups, PANEL).transpose(0, 2, 1).reshape(n, groups, 1)
+            dense = (dense.reshape(n, groups, -1) * scales).reshape(n, k)
+        return np.ascontiguousarray(dense[: self.n_out, : self.n_in], np.float32)
+
+
+def padded_shape(kind: Kind, n_out: int, n_in: int, group: int) -> tuple[int, int]:
+    """(N, K) rounded up to whole panels and whole steps or groups."""
+    step = group or STEP[kind]
+    return -(-n_out // PANEL) * PANEL, -(-n_in // step) * step
+
+
+def check(kind: str, n_out: int, n_in: int, group: int) -> None:
+    """Raises ValueError where storage kind, shape and group do not fit."""
+    if kind not in STEP:
+        raise ValueError(f"kind is {kind!r}; it must be f32, bf16, int8 or int4")
+    if n_out < 1 or not 1 <= n_in <= 65536:
+        raise ValueError(f"a weight of shape [{n_out}, {n_in}] cannot be packed; K must be between 1 and 65536")
+    if group != 0 and (kind not in ("int8", "int4") or group < 0 or group % 8):
+        raise ValueError(f"group is {group} for {kind}; only int8 and int4 have groups, multiples of 8")
+    if kind == "int4" and group == 0:
+        raise ValueError("int4 weights need a group")

@@ -1,0 +1,43 @@
+"""The quantised linear as plain mathematics, over the array API: numpy float64 is the truth the kernels are tested against.
+
+Shapes: T tokens, K inputs, N outputs, G groups along K.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from kogata.ops.elementwise.reference import gelu as exact_gelu
+
+
+def linear(x_TK: Any, weight_NK: Any, bias_N: Any | None, gelu: bool, residual_TN: Any | None) -> Any:
+    """activation(x @ weight.T + bias) + residual."""
+    y = x_TK @ weight_NK.T
+    if bias_N is not None:
+        y = y + bias_N
+    if gelu:
+        y = exact_gelu(y)
+    return y if residual_TN is None else y + residual_TN
+
+
+def quantise_tokens(x_TK: Any) -> tuple[Any, Any, Any]:
+    """(q [T, K] in 0..255, scale [T, 1], zero [T, 1]) with x about scale * (q - zero): 8 bits over [min(x, 0), max(x, 0)]."""
+    xp = array_namespace(x_TK)
+    low = xp.minimum(xp.min(x_TK, axis=-1, keepdims=True), xp.zeros_like(x_TK[:, :1]))
+    high = xp.maximum(xp.max(x_TK, axis=-1, keepdims=True), xp.zeros_like(x_TK[:, :1]))
+    scale = (high - low) / 255.0
+    inverse = xp.where(scale > 1e-37, 1.0 / xp.where(scale > 1e-37, scale, xp.ones_like(scale)), xp.zeros_like(scale))
+    zero = xp.round(-low * inverse)
+    return xp.clip(xp.round(x_TK * inverse) + zero, 0.0, 255.0), scale, zero
+
+
+def quantise_weight(weight_NK: Any, group: int, most: int) -> tuple[Any, Any]:
+    """(codes [N, K] in -most..most, scales [N, G]): symmetric, to nearest; group 0 is the whole row. K a multiple of group."""
+    xp = array_namespace(weight_NK)
+    n, k = weight_NK.shape
+    grouped = xp.reshape(weight_NK, (n, -1, group or k))
+    scales = xp.max(xp.abs(grouped), axis=-1, keepdims=True) / most
+    codes = xp.round(grouped / xp.where(scales > 0, scales, xp.ones_like(scales)))
+    return xp.reshape(codes, (n, k)), scales[:, :, 0]

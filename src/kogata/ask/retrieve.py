@@ -207,9 +207,9 @@ def rank(
 
     # What only the words found gets its cosine computed: a shortlist's edge must not decide.
     missing = np.setdiff1d(words_ids, meaning_ids)
-    extra_cosines, extra_ids = vectors.search(query_D, len(missing), exact=True, allowed=missing)
+    extra_cosines = vectors.scores(query_D, missing)
     ids = np.union1d(words_ids, meaning_ids)
-    meaning = _aligned(ids, np.concatenate([meaning_ids, extra_ids]), np.concatenate([cosines, extra_cosines]))
+    meaning = _aligned(ids, np.concatenate([meaning_ids, missing]), np.concatenate([cosines, extra_cosines]))
     by_words = _aligned(ids, words_ids, words_scores)
     # What the words did not find scored at most as much as their last, and 0 if they found all there was.
     floor = words_scores.min() if len(found) == depth else 0.0

@@ -48,6 +48,7 @@ class StandIn:
         self.max_length = 512
         self.prompts = {"query": "", "document": ""}
         self.embedded = 0
+        self._directions: dict[int, np.ndarray] = {}
 
     def encode_query(self, texts: str | Sequence[str], **_: object) -> np.ndarray:
         return self._encode(texts)
@@ -61,6 +62,12 @@ class StandIn:
             return self._encode([texts])[0]
         rows = np.zeros((len(texts), DIMENSIONS), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for id_ in self.tokenizer.encode(text.lower() + " " + self.identity):
-                row += np.random.default_rng(int(id_)).standard_normal(DIMENSIONS).astype(np.float32)
+            for id_ in self.tokenizer.encode(text.lower())[1:-1]:
+                row += self._direction(int(id_))
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def _direction(self, id_: int) -> np.ndarray:
+        if id_ not in self._directions:
+            seed = [id_, zlib.crc32(self.identity.encode())]
+            self._directions[id_] = np.random.default_rng(seed).standard_normal(DIMENSIONS).astype(np.float32)
+        return self._directions[id_]

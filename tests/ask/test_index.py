@@ -23,7 +23,7 @@ BREAD = "# Bread\n\nFlour, water and salt become dough; yeast makes it rise.\n"
 JAPANESE = "# 潮汐\n\n港の潮位は験潮場で測る。\n"
 
 
-@pytest.fixture()
+@pytest.fixture
 def docs(tmp_path: Path) -> Path:
     folder = tmp_path / "docs"
     (folder / "sub").mkdir(parents=True)
@@ -40,12 +40,12 @@ def age(path: Path) -> None:
     os.utime(path, ns=(time.time_ns(), time.time_ns() - 3_600_000_000_000))
 
 
-@pytest.fixture()
+@pytest.fixture
 def embedder() -> StandIn:
     return StandIn()
 
 
-@pytest.fixture()
+@pytest.fixture
 def index(tmp_path: Path, embedder: StandIn) -> kogata.Index:
     return kogata.Index(tmp_path / "index.sqlite", model=embedder)
 

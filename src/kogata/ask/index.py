@@ -156,6 +156,7 @@ class Index:
         Raises:
             BadInput: A path that the index knows nothing of.
         """
+        from kogata.ask.manifest import refresh_segments
         from kogata.ask.survey import under
 
         wanted = [absolute(path) for path in _listed(paths)]
@@ -174,7 +175,8 @@ class Index:
                 inside = [row for row in documents if under(row.path, path)]
                 writer.forget(path, [row.id for row in inside])
                 gone += sum(row.code is None for row in inside)
-            writer.tidy(many_changes=gone > 200)
+            refresh_segments(writer)
+            writer.tidy(merge=True)  # nothing of what is forgotten stays in the file
         return gone
 
     def _must_exist(self) -> None:
@@ -185,7 +187,7 @@ class Index:
     def _writing(self) -> Iterator[Writer]:
         from kogata.ask.writer import Writer
 
-        with WriterLock(self.path), Writer(self.path) as writer:
+        with WriterLock(self.path), Writer(self.path) as writer, schema.plain_errors(self.path):
             yield writer
 
     def _run(

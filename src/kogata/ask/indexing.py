@@ -37,6 +37,10 @@ REFRESH_EVERY = 16_384
 """Vectors after which they go into segments, so that searches during a long run need not read them one by one."""
 
 
+MERGE_SHARE = 5
+"""The word index is made one piece after a run that touched a fifth of the documents; FTS5 merges by itself before."""
+
+
 class Embedder(Protocol):
     """What indexing and searching need of an encoder; :class:`kogata.Encoder` is one."""
 
@@ -84,8 +88,8 @@ class Run:
         self._words(found.tasks)
         self._meaning()
         with self.watch.stage("tidy"):
-            done = self.added + self.changed + len(found.removed)
-            self.writer.tidy(many_changes=done > 200)
+            touched = self.added + self.changed + len(found.removed)
+            self.writer.tidy(merge=touched > 0 and touched * MERGE_SHARE >= self.writer.n_documents())
         report = self._report(found, folders)
         self._tell(ProgressEvent("done", report.added + report.changed, len(found.tasks)))
         return report

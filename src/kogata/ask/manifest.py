@@ -66,6 +66,8 @@ def refresh_segments(writer: Writer) -> None:
         except (DamagedIndexError, BadInput):
             new = folder.rebuild(known, _rows_after(db, 0, embedder.dimensions))
             left = np.empty(0, np.int64)
+        except OSError as error:
+            raise schema.full_disk(writer.path) from error
         if new != known or len(left) != len(deleted) or last > read_covered(db):
             with writer.transaction():
                 db.execute("DELETE FROM segments")

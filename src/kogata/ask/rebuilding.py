@@ -66,7 +66,7 @@ def rebuild(writer: Writer, embedder: Embedder, source: str, progress: Progress 
     with watch.stage("segments"):
         refresh_segments(writer)
     with watch.stage("tidy"):
-        writer.tidy(many_changes=False)
+        writer.tidy(merge=False)
     tell(ProgressEvent("done", done, total))
     return Report(embedded=embedded, waiting=writer.n_waiting(), seconds=dict(watch.seconds))
 

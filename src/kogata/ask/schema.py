@@ -151,10 +151,6 @@ def plain_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise explain(path, error) from error
-    except OSError as error:
-        if isinstance(error, (FileNotFoundError, PermissionError, BlockingIOError, InterruptedError)):
-            raise
-        raise StoreError(f"The index {shown(path)} cannot be written: {error.strerror or error}.") from error
 
 
 def explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
@@ -165,15 +161,19 @@ def explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
         what = "is not an index" if name == "SQLITE_NOTADB" else "is damaged or cut short"
         return DamagedIndexError(f"{place} {what}.", hint=REMAKE.format(name=shown(path.name)))
     if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-        return StoreError(
-            f"The disk is full or cannot be written: {place} could not take the change, and keeps what it held before.",
-            hint="Make room (or name another place with --index), then run the same command again: it carries on.",
-        )
+        return full_disk(path)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return LockedError(f"{place} is in use by another program.", hint="Try again when it has finished.")
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
         return StoreError(f"{place} cannot be opened for this: no permission, or its folder is missing or read-only.")
     return StoreError(f"The index {place} could not be used: {error}.")
+
+
+def full_disk(path: Path) -> StoreError:
+    return StoreError(
+        f"The disk is full or cannot be written: {shown(path)} could not take the change, and keeps what it held before.",
+        hint="Make room (or name another place with --index), then run the same command again: it carries on.",
+    )
 
 
 def connect(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -219,9 +219,12 @@ def _is_cut_short(path: Path) -> bool:
 
     Header: https://www.sqlite.org/fileformat2.html#the_database_header
     """
-    with open(path, "rb") as file:
-        header = file.read(100)
-        size = os.fstat(file.fileno()).st_size
+    try:
+        with open(path, "rb") as file:
+            header = file.read(100)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise StoreError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
     if not header.startswith(b"SQLite format 3\0"[: len(header)]):
         return False  # not ours at all, and SQLite says so
     if len(header) < 100:
@@ -245,7 +248,7 @@ def _open(path: Path, *, write: bool) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         connection.close()
         wal = beside(path, "-wal")
-        if not os.access(path, os.R_OK) or (wal.exists() and wal.stat().st_size):
+        if wal.exists() and wal.stat().st_size:
             raise
         connection = _plain_open(path, "ro&immutable=1")
     return connection
@@ -290,13 +293,16 @@ def _upgraded(path: Path) -> sqlite3.Connection:
     """A reader's way to an up-to-date file: upgrade it under the writer's lock, then open it for reading."""
     from kogata.ask.lock import WriterLock
 
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+    try:
+        with WriterLock(path):
+            connect(path, write=True).close()
+    except (NewerIndexError, DamagedIndexError, LockedError):
+        raise
+    except StoreError as error:
         raise StoreError(
-            f"{shown(path)} was made by an older Kogata and has to be brought up to date, but cannot be written.",
+            f"{shown(path)} was made by an older Kogata and has to be brought up to date, which failed: {error}",
             hint="Run any kogata command once as a user who may write it.",
-        )
-    with WriterLock(path):
-        connect(path, write=True).close()
+        ) from error
     return connect(path, write=False)
 
 

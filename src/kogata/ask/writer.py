@@ -355,11 +355,20 @@ class Writer:
 
     # --- room
 
-    def tidy(self, *, many_changes: bool) -> None:
-        """After a run: merge the pieces of the word index and give freed pages back to the disk."""
-        if many_changes:
+    def n_documents(self) -> int:
+        """How many documents are searchable."""
+        return int(self.db.execute("SELECT count(*) FROM documents WHERE code IS NULL").fetchone()[0])
+
+    def tidy(self, *, merge: bool) -> None:
+        """Give freed pages back to the disk; with ``merge`` also make the word index one piece.
+
+        Until its pieces are merged, what was taken out of FTS5 lies in it still, marked as such.
+        """
+        if merge:
+            command = "optimize" if self.n_documents() else "delete-all"
             with self.transaction() as db:
-                db.execute("INSERT INTO words (words) VALUES ('optimize')")
+                db.execute("INSERT INTO words (words) VALUES (?)", (command,))
         with schema.plain_errors(self.path):
-            self.db.execute("PRAGMA incremental_vacuum").fetchall()
+            # Not execute(): the statement gives one empty row a page, and Python would stop at the first.
+            self.db.executescript("PRAGMA incremental_vacuum")
             self.db.execute("PRAGMA optimize")

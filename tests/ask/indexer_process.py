@@ -1,0 +1,38 @@
+"""An indexer in a process of its own, for tests that kill it: ``python indexer_process.py INDEX FOLDER [COMMAND]``."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from standin import StandIn
+
+import kogata
+from kogata.ask import indexing, rebuilding
+
+
+def main() -> None:
+    index_path, folder, command = sys.argv[1:4]
+    indexing.BATCH = rebuilding.BATCH = 4
+    if command.startswith("limit="):
+        limit = int(command.removeprefix("limit="))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    print("ready", flush=True)
+    try:
+        if command == "rebuild":
+            kogata.Index(index_path, model=StandIn("standin-2")).rebuild()
+        elif command == "hold":
+            kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=lambda event: time.sleep(60))
+        else:
+            kogata.Index(index_path, model=StandIn()).add(folder, workers=1)
+    except kogata.KogataError as error:
+        print(f"{type(error).__name__}: {error} | {error.hint}", flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,29 +11,38 @@ import unicodedata
 _CLOSERS = ")]}\"'”’»」』）】》〉］｝＞>"
 _CANDIDATE = re.compile(rf"(?:[。．｡！？‼⁇⁈⁉]+|[.!?…]+)[{re.escape(_CLOSERS)}]*|\n+")
 _LATIN_CLOSERS = re.compile(r"[)\]}\"'”’»>]+$")
-_BULLET = re.compile(r"[^\S\n]*(?:[-*+•‣◦▪●○■□◆◇▶・]|\(?[0-9]{1,3}[.)）]|[①-⑳]|\([a-z]\)|#{1,6} )(?=[^\S\n]|[^\x00-\x7f])")
+_BULLET = re.compile(
+    r"[^\S\n]*(?:[-*+•‣◦▪●○■□◆◇▶・]|\(?[0-9]{1,3}[.)）]|[①-⑳]|\([a-z]\)|#{1,6} )(?=[^\S\n]|[^\x00-\x7f])"
+)
 _OPENERS = {"「": "」", "『": "』", "（": "）", "【": "】", "〈": "〉", "《": "》", "〔": "〕", "［": "］"}
 _LONGEST_QUOTE = 240
 _CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f]")
 
 # A full stop after these never ends a sentence …
-_TITLES = frozenset(
-    "mr mrs ms mx dr prof rev hon st mt ft sr sra mme mlle gen col lt capt cmdr sgt maj adm gov sen rep pres messrs"
-    " e.g i.e eg ie cf viz vs approx ca resp fig figs eq eqs eqn sec sect ch chap vol vols pp ref refs tab thm def lem"
-    " cor prop alg app ed eds trans esp incl excl max min avg est dept univ assn bros".split()
-)
+_TITLES_WORDS = """
+    mr mrs ms mx dr prof rev hon st mt ft sr sra mme mlle gen col lt capt cmdr sgt maj adm gov sen rep pres
+    messrs e.g i.e eg ie cf viz vs approx ca resp fig figs eq eqs eqn sec sect ch chap vol vols pp ref refs tab
+    thm def lem cor prop alg app ed eds trans esp incl excl max min avg est dept univ assn bros
+"""
+_TITLES = frozenset(_TITLES_WORDS.split())
 # … after these only before a number …
-_NUMBERED = frozenset("no nos art p n para cl col ex jan feb mar apr jun jul aug sep sept oct nov dec".split())
+_NUMBERED_WORDS = """
+    no nos art p n para cl col ex jan feb mar apr jun jul aug sep sept oct nov dec
+"""
+_NUMBERED = frozenset(_NUMBERED_WORDS.split())
 # … and after these only where a sentence plainly begins.
-_MAY_END = frozenset(
-    "etc inc ltd co corp llc plc jr sr al ph.d m.d b.a m.a b.sc m.sc u.s u.k u.n e.u u.s.a d.c l.a a.m p.m a.d b.c"
-    " b.c.e c.e ave blvd rd hwy sq".split()
-)
-_STARTERS = frozenset(
-    "The A An In On At It He She They We You I This That These Those There Here When While Where What Which Who Why How"
-    " If As After Before Since Because Although Though However But And Or So Yet For From By With Without To Its His Her"
-    " Their Our My Your Some Many Most All Both Each Every No Not One Two Then Thus Hence Also Today During Under Over".split()
-)
+_MAY_END_WORDS = """
+    etc inc ltd co corp llc plc jr sr al ph.d m.d b.a m.a b.sc m.sc u.s u.k u.n e.u u.s.a d.c l.a a.m p.m a.d
+    b.c b.c.e c.e ave blvd rd hwy sq
+"""
+_MAY_END = frozenset(_MAY_END_WORDS.split())
+_STARTERS_WORDS = """
+    The A An In On At It He She They We You I This That These Those There Here When While Where What Which Who
+    Why How If As After Before Since Because Although Though However But And Or So Yet For From By With Without
+    To Its His Her Their Our My Your Some Many Most All Both Each Every No Not One Two Then Thus Hence Also
+    Today During Under Over
+"""
+_STARTERS = frozenset(_STARTERS_WORDS.split())
 # A quotation that goes on like this belongs to the sentence around it.
 _GOES_ON = re.compile(r"[^\S\n]*(?:[とっをはがにでのもへやか、，,]|など|から|まで|より|なの|だ|である)")
 
@@ -123,10 +132,9 @@ def _line_ends(text: str, start: int, at: int, end: int) -> bool:
     if width < 40 or line[-1:] in "。！？.!?:：;；」』":
         return True
     first, last = after.lstrip()[:1], line[-1:]
-    return not (
-        first.islower() or first.isdigit() or first in "(（「『\"'“‘" or (bool(_CJK.match(first)) and bool(_CJK.match(last)))
-        or (last in ",、，" or (last.islower() and width >= 55))
-    )  # fmt: skip
+    if first.islower() or first.isdigit() or first in "(（「『\"'“‘" or last in ",、，":
+        return False
+    return not (_CJK.match(first) and _CJK.match(last)) and not (last.islower() and width >= 55)
 
 
 def _ends_japanese(text: str, at: int, end: int) -> bool:

@@ -17,7 +17,9 @@ from kogata.errors import BadInput
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-SkipCode = Literal["hidden", "left_out", "ignored", "excluded", "binary", "unreadable", "link", "loop", "special", "empty"]
+SkipCode = Literal[
+    "hidden", "left_out", "ignored", "excluded", "binary", "unreadable", "link", "loop", "special", "empty"
+]
 
 _LEFT_OUT = {
     b"node_modules": "installed packages", b"bower_components": "installed packages", b"__pycache__": "a cache",
@@ -250,7 +252,9 @@ def _spec(patterns: Iterable[str]) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
-        raise BadInput(f"A pattern to exclude is not one: {error}", hint="Patterns are like '*.log' or 'drafts/'.") from None
+        raise BadInput(
+            f"A pattern to exclude is not one: {error}", hint="Patterns are like '*.log' or 'drafts/'."
+        ) from None
 
 
 def _rules_of(folder: bytes, names: set[bytes]) -> tuple[_Rules, ...]:

@@ -1,8 +1,8 @@
 """From bytes to text: byte order marks, declarations, then strict decoding in an order that suits Japanese.
 
-Detectors trained on long texts guess badly on short Japanese ones, so the Japanese codecs are tried first, strictly, and
-judged by what came out: kana and everyday kanji in runs speak for Japanese, single accented letters inside Latin words
-for a Western code page. Only what neither explains goes to charset-normalizer.
+Detectors trained on long texts guess badly on short Japanese ones, so the Japanese codecs are tried first, strictly,
+and judged by what came out: kana and everyday kanji in runs speak for Japanese, single accented letters inside Latin
+words for a Western code page. Only what neither explains goes to charset-normalizer.
 """
 
 from __future__ import annotations

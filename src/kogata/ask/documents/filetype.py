@@ -47,22 +47,27 @@ _NAMES = {
 _BY_SUFFIX = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 
 # Formats that are not text and have no parser here: named at once, without opening them.
-_BINARY = frozenset(
-    ".png .jpg .jpeg .gif .bmp .tif .tiff .webp .heic .ico .psd .ai .mp3 .wav .flac .ogg .opus .m4a .aac .mp4 .mkv .mov"
-    " .avi .webm .wmv .zip .gz .bz2 .xz .zst .7z .rar .tar .tgz .jar .whl .egg .deb .rpm .apk .dmg .iso .img .exe .dll"
-    " .so .dylib .a .o .obj .lib .pyc .pyo .class .wasm .bin .dat .db .sqlite .sqlite3 .mdb .npy .npz .pt .pth .onnx"
-    " .safetensors .gguf .parquet .arrow .feather .h5 .hdf5 .pkl .ttf .otf .woff .woff2 .eot .doc .xls .ppt .msg .pst"
-    " .mobi .azw3 .djvu .swp".split()
-)
+_BINARY_WORDS = """
+    .png .jpg .jpeg .gif .bmp .tif .tiff .webp .heic .ico .psd .ai .mp3 .wav .flac .ogg .opus .m4a .aac .mp4
+    .mkv .mov .avi .webm .wmv .zip .gz .bz2 .xz .zst .7z .rar .tar .tgz .jar .whl .egg .deb .rpm .apk .dmg .iso
+    .img .exe .dll .so .dylib .a .o .obj .lib .pyc .pyo .class .wasm .bin .dat .db .sqlite .sqlite3 .mdb .npy
+    .npz .pt .pth .onnx .safetensors .gguf .parquet .arrow .feather .h5 .hdf5 .pkl .ttf .otf .woff .woff2 .eot
+    .doc .xls .ppt .msg .pst .mobi .azw3 .djvu .swp
+"""
+_BINARY = frozenset(_BINARY_WORDS.split())
 
-_TEXT_KINDS = frozenset({"html", "md", "txt", "rst", "csv", "json", "xml", "eml", "mbox", "ipynb", "tex", "org", "code"})
+_TEXT_KINDS = frozenset(
+    {"html", "md", "txt", "rst", "csv", "json", "xml", "eml", "mbox", "ipynb", "tex", "org", "code"}
+)
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"),
     (b"II*\x00", "a TIFF picture"), (b"MM\x00*", "a TIFF picture"), (b"RIFF", "a media file"),
-    (b"\x7fELF", "a program"), (b"MZ", "a program"), (b"\xca\xfe\xba\xbe", "a program"), (b"\x1f\x8b", "a gzip archive"),
+    (b"\x7fELF", "a program"), (b"MZ", "a program"), (b"\xca\xfe\xba\xbe", "a program"),
+    (b"\x1f\x8b", "a gzip archive"),
     (b"BZh", "a bzip2 archive"), (b"\xfd7zXZ\x00", "an xz archive"), (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"), (b"\x28\xb5\x2f\xfd", "a Zstandard archive"), (b"SQLite format 3\x00", "a database"),
+    (b"Rar!\x1a\x07", "a RAR archive"), (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"SQLite format 3\x00", "a database"),
     (b"ID3", "a sound file"), (b"fLaC", "a sound file"), (b"OggS", "a media file"), (b"\x00asm", "a program"),
 )  # fmt: skip
 

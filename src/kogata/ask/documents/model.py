@@ -73,7 +73,7 @@ class Document:
         """The inverse of :meth:`to_dict`."""
         paths = [tuple(path) for path in data["headings"]]
         blocks = tuple(
-            Block(start, end, _BLOCK_KINDS[kind], page, paths[path])  # type: ignore[arg-type]
+            Block(start, end, _BLOCK_KINDS[kind], page, paths[path])
             for start, end, kind, page, path in data["blocks"]
         )
         return cls(

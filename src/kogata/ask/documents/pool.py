@@ -1,7 +1,7 @@
 """Worker processes that parse files, so that a hostile one cannot take the indexer down.
 
-Each worker has a thread here that owns it: hands it a file, waits for the reply, and ends it when the clock runs out. The
-thread lives as long as its worker (Linux's parent-death signal follows the thread that started a process, not the
+Each worker has a thread here that owns it: hands it a file, waits for the reply, and ends it when the clock runs out.
+The thread lives as long as its worker (Linux's parent-death signal follows the thread that started a process, not the
 process).
 """
 
@@ -174,7 +174,9 @@ class ParserPool:
 
     def _explain(self, worker: _Worker) -> Refusal:
         if worker.was_late or worker.status == -getattr(signal, "SIGXCPU", 0):
-            return Refusal("timeout", f"Reading it took more than the {self._limits.seconds:g} seconds one file may take.")
+            return Refusal(
+                "timeout", f"Reading it took more than the {self._limits.seconds:g} seconds one file may take."
+            )
         if self._is_closed:
             return Refusal("changed", "Reading it was stopped.")
         status = worker.status

@@ -10,7 +10,6 @@ import time
 import zipfile
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 
 from kogata.ask.documents import filetype
 from kogata.ask.documents.builder import Builder

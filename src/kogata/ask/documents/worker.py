@@ -1,8 +1,8 @@
 """The process that parses: reads requests from its standard input, writes outcomes to its standard output.
 
 Frames are a four-byte big-endian length and that much JSON. The process limits itself before the first file (address
-space, processor time, file size, no core dumps), runs at low priority, and dies with its parent: by Linux's parent-death
-signal, and everywhere by the end of its standard input.
+space, processor time, file size, no core dumps), runs at low priority, and dies with its parent: by Linux's
+parent-death signal, and everywhere by the end of its standard input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Source code: kept as it is, in blocks at blank lines of the outermost level, each under the definition it belongs to."""
+"""Source code: kept as it is, in blocks at blank lines of the outermost level, each under its definition's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _DEFINITION = re.compile(
     r"|[\w:<>,*&\s]+?[\s*&]([\w:~]+)\s*\([^;]*$"
     r"|\[([\w.\" -]+)\]\s*$)"
 )
-_CONTROL = frozenset("if for while switch else return do try catch elif case with match".split())
+_CONTROL_WORDS = """
+    if for while switch else return do try catch elif case with match
+"""
+_CONTROL = frozenset(_CONTROL_WORDS.split())
 
 
 def read(source: Source, out: Builder) -> None:

@@ -1,4 +1,4 @@
-"""Word documents: headings by style in any language, lists, tables, notes at the end; ruby, headers, comments left out."""
+"""Word documents: headings by style, lists, tables, notes at the end; ruby, headers and comments left out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _HEADING = re.compile(
 _TITLE = re.compile(r"(?:title|表題|標題|titel|titre|título|titolo)$", re.I)
 _CONTENTS = re.compile(r"(?:toc|目次|verzeichnis|contents heading|index heading)\b", re.I)
 # Below these nothing is part of the words: pronunciation, deleted text, the second rendering of the same drawing.
-_SKIPPED = frozenset((f"{_W}rt", f"{_W}del", f"{_W}moveFrom", f"{_MC}Fallback", f"{_W}pPr", f"{_W}rPr", f"{_W}instrText"))
+_SKIPPED = frozenset(
+    (f"{_W}rt", f"{_W}del", f"{_W}moveFrom", f"{_MC}Fallback", f"{_W}pPr", f"{_W}rPr", f"{_W}instrText")
+)
 
 
 def read(source: Source, out: Builder) -> None:
@@ -39,7 +41,7 @@ def read(source: Source, out: Builder) -> None:
             raise Refused("unsupported", "It is in the 'Strict' variant of docx; save it as an ordinary docx.")
         raise Refused("corrupt", "Its main part is missing.")
     out.title = package.title()
-    related = {kind: part for kind, part in package.related(main).values()}
+    related = dict(package.related(main).values())
     reader = _Reader(out, _Styles(package.xml(related.get("styles", "word/styles.xml"))))
     reader.blocks(body)
     out.leave(0)

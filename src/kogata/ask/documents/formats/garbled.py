@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 
@@ -11,16 +12,17 @@ _KANA_HANGUL = re.compile(r"[\u3040-\u30ff\uac00-\ud7a3]")
 _STRANGE = re.compile(r"[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
 
 # Letter pairs that make up most of any text in English, French, German, Spanish, Italian, Portuguese, Dutch, romaji.
-_PAIRS = frozenset(
-    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic ne"
-    " ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un lo"
-    " wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev ld"
-    " ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ei ov by rm ep tt oc fa ef cu rn"
-    " sc gi da yo cr cl du ga qu ue ff ba ey ls va um pp ua up lu go ht ru ug ds lt pi rc rr eg au ck ew mu br bi pt ak"
-    " pu ui rg ib tl ny ki rk ys ob mm fu ph og ms ye ud mb ip ub oi rl gu dr hr cc tw ft wn nu af hu nn eo vo rv nf xp"
-    " gn sm fl iz ok nl my gl aw ju oa eq sy sl ps jo lf nv je nk kn gs dy hy ze ks xt bs ik dd pt rp sk xi oe oy ws lv"
-    " ya ku yu ko mo no ha so ka zu ge wo kk tz sz cq ij aa uu".split()
-)
+_PAIRS_WORDS = """
+    th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri
+    ro ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut
+    ss so rs un lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi
+    ci vi pl ig tu ev ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ei ov
+    by rm ep tt oc fa ef cu rn sc gi da yo cr cl du ga qu ue ff ba ey ls va um pp ua up lu go ht ru ug ds lt pi
+    rc rr eg au ck ew mu br bi pt ak pu ui rg ib tl ny ki rk ys ob mm fu ph og ms ye ud mb ip ub oi rl gu dr hr
+    cc tw ft wn nu af hu nn eo vo rv nf xp gn sm fl iz ok nl my gl aw ju oa eq sy sl ps jo lf nv je nk kn gs dy
+    hy ze ks xt bs ik dd pt rp sk xi oe oy ws lv ya ku yu ko mo no ha so ka zu ge wo kk tz sz cq ij aa uu
+"""
+_PAIRS = frozenset(_PAIRS_WORDS.split())
 
 
 def is_garbled(text: str) -> bool:
@@ -35,7 +37,7 @@ def is_garbled(text: str) -> bool:
 
 def _wrong_letters(text: str, n_solid: int) -> bool:
     words = [w.lower() for w in _WORDS.findall(text) if len(w) >= 3 and not (w.isupper() and len(w) <= 5)]
-    pairs = Counter(a + b for w in words for a, b in zip(w, w[1:], strict=False))
+    pairs = Counter(a + b for w in words for a, b in itertools.pairwise(w))
     total = sum(pairs.values())
     if total < 120 or total < 0.25 * n_solid:  # too little to judge by, or formulas and figures
         return False

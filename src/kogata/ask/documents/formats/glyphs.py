@@ -1,7 +1,7 @@
 """A page's characters as pieces of lines.
 
-PDF has no words or lines, only glyphs at places. Consecutive glyphs (in drawing order) that continue each other become a
-piece: horizontally, or downwards for vertical Japanese. What the pieces mean is :mod:`layout`'s business.
+PDF has no words or lines, only glyphs at places. Consecutive glyphs (in drawing order) that continue each other become
+a piece: horizontally, or downwards for vertical Japanese. What the pieces mean is :mod:`layout`'s business.
 
 Coordinates are PDF points, y upwards. For vertical text the page is turned by a quarter (x' = -y, y' = x), so that
 columns read right to left become lines read from the top, and one algorithm serves both.
@@ -20,7 +20,7 @@ _KANA = re.compile(r"[ぁ-ゖァ-ヺー・\s]+")
 
 @dataclass(slots=True)
 class Piece:
-    """Part of a line: its text and box (x0 < x1, y0 < y1), glyph height, and the widest gap allowed inside is over."""
+    """Part of a line: its text, box (x0 < x1, y0 < y1) glyph height; ``parts``: characters while it grows."""
 
     text: str
     x0: float
@@ -29,6 +29,7 @@ class Piece:
     y1: float
     size: float
     vertical: bool = False
+    has_ruby: bool = False
     parts: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +67,8 @@ def read_glyphs(page_text: Any) -> Glyphs:
             if code < 0x20 or 0x7F <= code < 0xA0:
                 space = False
                 continue
+            if 0xF000 <= code <= 0xF0FF:  # Symbol and Wingdings: a bullet in nine cases of ten
+                character = "•"
         direction = _continues(current, last, x0, y0, x1, y1) if current is not None else 0
         if direction and current is not None:
             current.vertical = direction == 2
@@ -112,6 +115,8 @@ def _continues(
 ) -> int:
     """1 if the glyph goes on to the right of the last one, 2 if below it, 0 if it begins another piece."""
     left, bottom, right, top = last
+    if (x0, y0, x1, y1) == last:  # the second letter of a ligature
+        return 2 if piece.vertical else 1
     if len(piece.parts) == 1 or not piece.vertical:
         size, height = top - bottom, y1 - y0
         if (
@@ -158,5 +163,6 @@ def without_ruby(pieces: list[Piece]) -> tuple[list[Piece], int]:
                 and piece.middle > base.middle
             ):
                 ruby.add(id(piece))
+                base.has_ruby = True
                 break
     return [p for p in pieces if id(p) not in ruby], len(ruby)

@@ -1,4 +1,4 @@
-"""Rows of a sheet or a delimited file as text that stands alone: with a header row, every cell carries its column's name."""
+"""Rows of a sheet or a delimited file as text that stands alone: every cell carries its column's name."""
 
 from __future__ import annotations
 

@@ -11,14 +11,16 @@ from kogata.ask.documents.source import Source
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-_DROPPED = frozenset(
-    "script style noscript template svg math canvas iframe object embed audio video map head nav aside footer form button"
-    " select textarea input rt rp rtc dialog menu link meta".split()
-)
-_BLOCKS = frozenset(
-    "address article blockquote body caption center dd details div dl dt fieldset figcaption figure hr html legend main"
-    " p section summary ul ol header hgroup".split()
-)
+_DROPPED_WORDS = """
+    script style noscript template svg math canvas iframe object embed audio video map head nav aside footer
+    form button select textarea input rt rp rtc dialog menu link meta
+"""
+_DROPPED = frozenset(_DROPPED_WORDS.split())
+_BLOCKS_WORDS = """
+    address article blockquote body caption center dd details div dl dt fieldset figcaption figure hr html
+    legend main p section summary ul ol header hgroup
+"""
+_BLOCKS = frozenset(_BLOCKS_WORDS.split())
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _ASIDE = re.compile(
@@ -144,9 +146,8 @@ class _Walker:
         self._words.clear()
         is_item = "\1" in text
         text = spaced(text.replace("\1", ""))
-        if not text or not text.strip("-*• 0123456789."):
-            if is_item:
-                self._words.append("\1" + text + " ")  # the item's words come in a block of their own
+        if is_item and not text.strip("- 0123456789."):
+            self._words.append("\1" + text + " ")  # the item's words come in a block of their own
             return
         if is_item or lists:
             self._out.add("list", "  " * max(len(lists) - 1, 0) + text)
@@ -173,7 +174,7 @@ def _mark(lists: list[list[object]]) -> str:
 
 def _is_layout(table: LexborNode) -> bool:
     """Old pages put everything into tables: one that holds tables, headings or long cells is not data."""
-    if table.css_first("table") is not None or table.css_first("h1, h2, h3, ul, ol, pre") is not None:
+    if len(table.css("table")) > 1 or table.css_first("h1, h2, h3, ul, ol, pre") is not None:
         return True
     cells = table.css("td")
     return bool(cells) and len(cells) <= 4 and max(len(cell.text(deep=True)) for cell in cells) > 600
@@ -191,7 +192,11 @@ def visible(node: LexborNode) -> str:
             parts.append(child.text_content or "")
         elif tag == "br":
             parts.append("\n" if preformatted else "\0")
-        elif tag not in _DROPPED and not tag.startswith("-") and "headerlink" not in (child.attributes.get("class") or ""):
+        elif (
+            tag not in _DROPPED
+            and not tag.startswith("-")
+            and "headerlink" not in (child.attributes.get("class") or "")
+        ):
             if tag in _BLOCKS or tag in ("li", "tr", "td"):
                 parts.append(" ")
             stack.extend(reversed(list(child.iter(include_text=True))))
@@ -199,7 +204,9 @@ def visible(node: LexborNode) -> str:
     return text if preformatted else spaced(text)
 
 
-_BETWEEN_WIDE = re.compile(r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])[^\S\0\u3000]*\n[^\S\0\u3000]*(?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])")
+_BETWEEN_WIDE = re.compile(
+    r"(?<=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])[^\S\0\u3000]*\n[^\S\0\u3000]*(?=[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])"
+)
 _SPACES = re.compile(r"[^\S\0\u3000]+")
 
 

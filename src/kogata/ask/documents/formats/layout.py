@@ -7,6 +7,7 @@ arrive turned (see :mod:`glyphs`).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -16,12 +17,15 @@ from kogata.ask.documents.formats.glyphs import Piece
 from kogata.ask.documents.formats.plain import join_lines
 
 _SENTENCE_END = re.compile(r"""[.!?:。！？：][)\]"'”’」』）]*$""")
-_BULLET = re.compile(r"(?:[•‣◦▪●○■□◆◇・*–—-]|\(?(?:\d{1,3}|[a-z])[.)]|[①-⑳])(?:\s|$|(?<=[•‣◦▪●○■□◆◇・①-⑳]))")
+BULLET = re.compile(r"(?:[•‣◦▪●○■□◆◇・*–—-]|\(?(?:\d{1,3}|[a-z])[.)]|[①-⑳])(?:\s|$|(?<=[•‣◦▪●○■□◆◇・①-⑳]))")
+
+_HANGS = re.compile(BULLET.pattern + r"|\d{1,3} ")
+_MARK = re.compile(r"[•‣◦▪●○■□◆◇・*–—-]|\(?(?:\d{1,3}|[a-z])[.)]?|[①-⑳]")
 
 
 @dataclass(slots=True)
 class Line:
-    """A line of a column: its cells (more than one where gaps are wide), box and glyph size."""
+    """A line of a column: its cells (more than one where gaps are wide), box, glyph size, whether it had ruby."""
 
     cells: list[str]
     x0: float
@@ -29,6 +33,7 @@ class Line:
     x1: float
     y1: float
     size: float
+    has_ruby: bool = False
 
     @property
     def text(self) -> str:
@@ -77,7 +82,7 @@ def read_order(pieces: list[Piece], depth: int = 0) -> list[list[Piece]]:
 
     def close_band() -> None:
         for side in (left, right):
-            regions.extend(read_order(side, depth + 1))
+            regions.extend(read_order(list(side), depth + 1))
             side.clear()
 
     for piece in sorted(pieces, key=lambda p: -p.middle):
@@ -156,15 +161,20 @@ def _line(row: list[Piece]) -> Line:
     # By characters, so that a superscript or a drop cap does not set the size of its line.
     size = max(Counter({p.size: 0 for p in row}).keys(), key=lambda s: sum(len(p.text) for p in row if p.size == s))
     cells = [row[0].text]
-    for before, piece in zip(row, row[1:], strict=False):
+    for before, piece in itertools.pairwise(row):
         gap = piece.x0 - before.x1
-        if gap > 1.4 * size:
+        if len(cells) == 1 and gap < 4 * size and _MARK.fullmatch(cells[0]):
+            cells[0] += " " + piece.text  # the bullet or number of an item, not a cell
+        elif gap > 1.4 * size:
             cells.append(piece.text)
         elif gap > 0.12 * size and not (_wide(cells[-1][-1:]) and _wide(piece.text[:1])):
             cells[-1] += " " + piece.text
         else:
             cells[-1] += piece.text
-    return Line(cells, row[0].x0, min(p.y0 for p in row), max(p.x1 for p in row), max(p.y1 for p in row), size)
+    return Line(
+        cells, row[0].x0, min(p.y0 for p in row), max(p.x1 for p in row), max(p.y1 for p in row), size,
+        has_ruby=any(p.has_ruby for p in row),
+    )  # fmt: skip
 
 
 def _wide(text: str) -> bool:
@@ -176,7 +186,7 @@ def paragraphs_of(lines: list[Line]) -> list[Paragraph]:
     if not lines:
         return []
     left, right = min(line.x0 for line in lines), max(line.x1 for line in lines)
-    steps = [a.y0 - b.y0 for a, b in zip(lines, lines[1:], strict=False) if a.y0 > b.y0]
+    steps = [a.y0 - b.y0 for a, b in itertools.pairwise(lines) if a.y0 > b.y0]
     leading = median(steps) if steps else lines[0].size * 1.3
     paragraphs: list[Paragraph] = []
     for index, line in enumerate(lines):
@@ -201,19 +211,24 @@ def _starts(
 ) -> bool:
     if is_row != current.is_table:
         return True
-    if before.y0 - line.y0 > 1.3 * max(leading, 0.0) and before.y0 - line.y0 > 1.25 * line.size:
+    step = before.y0 - line.y0
+    if is_row:  # cells have padding, and may hold several lines
+        return step > 3 * max(leading, line.size)
+    is_cut = before.x1 > right - 1.5 * line.size and not _SENTENCE_END.search(before.text)
+    # Ruby pushes lines apart, and a line that is full in the middle of a sentence goes on below.
+    if step > (2.2 if line.has_ruby or is_cut else 1.3) * max(leading, 1.15 * line.size) and step > 1.25 * line.size:
         return True
-    if is_row:
-        return False
     if abs(line.size - before.size) > 0.12 * max(line.size, before.size):
         return True
-    if _BULLET.match(line.text):
+    if BULLET.match(line.text):
         return True
     indent = 0.7 * line.size
     if line.x0 > before.x0 + indent:
         # Deeper than the line above: a new paragraph, unless it is the body of a hanging indent (bullets, references).
-        return not (len(current.lines) == 1 and (_BULLET.match(before.text) or before.x1 > right - 2 * line.size)
-                    and before.x0 <= left + indent and not _SENTENCE_END.search(before.text))  # fmt: skip
+        is_hanging = bool(_HANGS.match(before.text)) or (
+            before.x1 > right - 2 * line.size and before.x0 <= left + indent
+        )
+        return not (len(current.lines) == 1 and is_hanging)
     if line.x0 < before.x0 - indent and len(current.lines) > 1:
         return True
     # The line above stopped although the next word would have fitted.

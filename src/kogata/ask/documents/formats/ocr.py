@@ -59,7 +59,7 @@ def _languages(program: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return ["eng"]
     installed = [line.strip() for line in listing.decode("utf-8", "replace").splitlines()[1:]]
-    wanted = [name for name in ("jpn", "eng") if name in installed]
+    wanted: list[str] = [name for name in ("jpn", "eng") if name in installed]
     return wanted or [name for name in installed if name != "osd"][:1] or ["eng"]
 
 

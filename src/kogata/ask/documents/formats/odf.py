@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _NS = "urn:oasis:names:tc:opendocument:xmlns:"
-_TEXT, _TABLE, _OFFICE, _DRAW = f"{{{_NS}text:1.0}}", f"{{{_NS}table:1.0}}", f"{{{_NS}office:1.0}}", f"{{{_NS}drawing:1.0}}"
+_TEXT, _TABLE, _OFFICE, _DRAW = (
+    f"{{{_NS}text:1.0}}",
+    f"{{{_NS}table:1.0}}",
+    f"{{{_NS}office:1.0}}",
+    f"{{{_NS}drawing:1.0}}",
+)
 _PRESENTATION = f"{{{_NS}presentation:1.0}}"
 _DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _SKIPPED = frozenset((
@@ -118,9 +123,7 @@ def words_of(node: _Element, boxes: list[_Element], notes: list[_Element]) -> st
             notes += child.iter(f"{_TEXT}note-body")
         elif tag == f"{_DRAW}text-box":
             boxes.append(child)
-        elif tag == f"{_TEXT}s":
-            parts.append(" ")
-        elif tag == f"{_TEXT}tab":
+        elif tag == f"{_TEXT}s" or tag == f"{_TEXT}tab":
             parts.append(" ")
         elif tag == f"{_TEXT}line-break":
             parts.append("\n")

@@ -8,7 +8,9 @@ from kogata.ask.documents.builder import Builder, clean
 from kogata.ask.documents.formats.plain import join_lines
 from kogata.ask.documents.source import Source
 
-_HEADING = re.compile(r"(\*+)\s+(?:(?:TODO|DONE|NEXT|WAITING|CANCELLED)\s+)?(?:\[#[A-Z]\]\s+)?(.*?)(?:\s+:[\w@#%:]+:)?\s*$")
+_HEADING = re.compile(
+    r"(\*+)\s+(?:(?:TODO|DONE|NEXT|WAITING|CANCELLED)\s+)?(?:\[#[A-Z]\]\s+)?(.*?)(?:\s+:[\w@#%:]+:)?\s*$"
+)
 _KEYWORD = re.compile(r"\s*#\+(\w+):?\s*(.*)$")
 _LINK = re.compile(r"\[\[(?:[^\]]+)\]\[([^\]]+)\]\]|\[\[([^\]]+)\]\]")
 _EMPHASIS = re.compile(r"(?<![\w])([*/_=~+])(\S(?:.*?\S)?)\1(?!\w)")

@@ -1,4 +1,4 @@
-"""PDF through PDFium: text in reading order, headings by size and outline, furniture dropped, rubbish and scans named."""
+"""PDF through PDFium: text in reading order, headings by size and outline, rubbish and scans named."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import Any
 from kogata.ask.documents.builder import Builder
 from kogata.ask.documents.formats.garbled import is_garbled
 from kogata.ask.documents.formats.glyphs import read_glyphs, turned, without_ruby
-from kogata.ask.documents.formats.layout import Paragraph, lines_of, paragraphs_of, read_order
+from kogata.ask.documents.formats.layout import BULLET, Paragraph, lines_of, paragraphs_of, read_order
 from kogata.ask.documents.formats.plain import add_paragraphs
 from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
 
 _DIGITS = re.compile(r"\d+")
-_PAGE_NUMBER = re.compile(r"[\s\-–—|/().]*(?:page|p\.|頁|ページ|第)?\s*(\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|頁|ページ)\s*\d*)?[\s\-–—|().]*", re.I)
+_PAGE_NUMBER = re.compile(
+    r"[\s\-–—|/().]*(?:page|p\.|頁|ページ|第)?\s*(\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|頁|ページ)\s*\d*)?[\s\-–—|().]*",
+    re.I,
+)
 _IMAGE, _PATH = 3, 2  # FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH
 
 
@@ -98,9 +101,7 @@ def _page(document: Any, number: int, out: Builder) -> _Page:
             for region in read_order(group):
                 result.paragraphs += paragraphs_of(lines_of(region))
         text = "\n".join(p.text for p in result.paragraphs)
-        if glyphs.n_characters >= 10 and (
-            glyphs.n_unknown > 0.2 * glyphs.n_characters or is_garbled(text)
-        ):
+        if glyphs.n_characters >= 10 and (glyphs.n_unknown > 0.2 * glyphs.n_characters or is_garbled(text)):
             result.state = "garbled"
     finally:
         page.close()
@@ -133,9 +134,14 @@ def _recognise(document: Any, pages: list[_Page], source: Source, out: Builder) 
     readable = [p for p in pages if p.read_by_ocr or (p.paragraphs and p.state == "text")]
     if not readable:
         if garbled:
-            raise Refused("garbled", "Its fonts do not say which characters they show, so its text comes out as rubbish.")
+            raise Refused(
+                "garbled", "Its fonts do not say which characters they show, so its text comes out as rubbish."
+            )
         raise Refused("scanned", "It holds pictures of pages without text (a scan); install tesseract to have it read.")
-    for state, words in (("picture", "are pictures without text"), ("garbled", "hold text without readable characters")):
+    for state, words in (
+        ("picture", "are pictures without text"),
+        ("garbled", "hold text without readable characters"),
+    ):
         numbers = [p.number for p in left if p.state == state]
         if numbers:
             out.note(f"{_count(len(numbers))} left out because they {words}: {_ranges(numbers)}.")
@@ -208,55 +214,76 @@ def _drop_furniture(pages: list[_Page]) -> None:
 
 
 def _edge_paragraphs(page: _Page) -> list[Paragraph]:
-    """One-line paragraphs within the outer tenths of the page."""
+    """One-line paragraphs within the outer eighths of the page."""
     if page.read_by_ocr or page.height <= 0:
         return []
     short = [p for p in page.paragraphs if len(p.lines) == 1]
     if page.is_vertical:  # turned or not, what is set across stands at the top or bottom
-        return [p for p in short if p is page.paragraphs[0] or p is page.paragraphs[-1] or _PAGE_NUMBER.fullmatch(p.text)]
-    return [p for p in short if p.lines[0].y0 > 0.9 * page.height or p.lines[0].y1 < 0.1 * page.height]
+        return [
+            p for p in short if p is page.paragraphs[0] or p is page.paragraphs[-1] or _PAGE_NUMBER.fullmatch(p.text)
+        ]
+    return [p for p in short if p.lines[0].y0 > 0.87 * page.height or p.lines[0].y1 < 0.13 * page.height]
 
 
 def _emit(pages: list[_Page], outline: dict[tuple[int, str], int], out: Builder) -> None:
-    levels = _heading_sizes(pages)
-    open_before = False
+    levels, body = _heading_sizes(pages)
+    held: list[tuple[int, str]] = []  # footnotes and captions that stand between the parts of a paragraph
+    is_open = False
     for page in pages:
-        out.page = page.number
         if page.read_by_ocr:
+            _emit_held(held, out)
+            out.page = page.number
             add_paragraphs(page.read_by_ocr, out)
-            open_before = False
-            continue
-        for index, paragraph in enumerate(page.paragraphs):
+            is_open = False
+        for paragraph in [] if page.read_by_ocr else page.paragraphs:
             text = paragraph.text
+            if is_open and not paragraph.is_table and paragraph.size < 0.92 * body:
+                held.append((page.number, text))
+                continue
             level = _level(paragraph, text, levels, outline, page.number)
+            goes_on = is_open and not level and not paragraph.is_table and _goes_on(text)
+            if not goes_on:
+                _emit_held(held, out)
+            out.page = page.number
             if level:
                 out.heading(level, text)
             elif paragraph.is_table:
                 out.add("table", text)
-            elif open_before and _goes_on(text):
+            elif goes_on:
                 out.go_on(text)
+            elif BULLET.match(text):
+                out.add("list", text)
             else:
                 out.paragraph(text)
-            # Only a paragraph at the end of a column or page can be open: _goes_on decides with what follows.
-            open_before = paragraph.is_open and not level and index >= len(page.paragraphs) - 1
+            is_open = paragraph.is_open and not level
+            if not is_open:
+                _emit_held(held, out)
+    _emit_held(held, out)
+
+
+def _emit_held(held: list[tuple[int, str]], out: Builder) -> None:
+    for number, text in held:
+        out.page = number
+        out.paragraph(text)
+    held.clear()
 
 
 def _goes_on(text: str) -> bool:
     return text[:1].islower() or "\u3040" <= text[:1] <= "\u9fff"
 
 
-def _heading_sizes(pages: list[_Page]) -> dict[float, int]:
-    """Sizes clearly above the body's -> heading level, the biggest first."""
+def _heading_sizes(pages: list[_Page]) -> tuple[dict[float, int], float]:
+    """Sizes clearly above the body's -> heading level, the biggest first; and the body's size."""
     weights: Counter[float] = Counter()
     for page in pages:
         for paragraph in page.paragraphs:
             weights[_rounded(paragraph.size)] += sum(len(line.text) for line in paragraph.lines)
     if not weights:
-        return {}
+        return {}, 0.0
     body = max(weights, key=lambda size: weights[size])
     above = sorted((size for size in weights if size >= 1.13 * body), reverse=True)
     # Many big sizes (a poster, slides) are not an outline: the four smallest ranks suffice.
-    return {size: min(rank, 5) for rank, size in enumerate(above, start=1)}
+    return {size: min(rank, 5) for rank, size in enumerate(above, start=1)}, body
 
 
 def _rounded(size: float) -> float:
@@ -273,4 +300,3 @@ def _level(
     if len(text) > 120 or len(text) < 2 or text[-1] in ".。,、;":
         return 0
     return levels.get(_rounded(paragraph.size), 0)
-

@@ -38,7 +38,7 @@ def add_paragraphs(text: str, out: Builder) -> None:
 
 
 def is_wrapped(lines: list[str]) -> bool:
-    """Whether line ends are only where a line was full: all but the last about as wide as the widest (30-120 columns)."""
+    """Whether line ends are only where a line was full: all but the last about equally wide."""
     if len(lines) < 2:
         return False
     widths = [_columns(line) for line in lines]
@@ -53,13 +53,11 @@ def _columns(line: str) -> int:
 
 
 def join_lines(lines: list[str]) -> str:
-    """One line of several: nothing between Japanese characters, a space elsewhere, a word cut by a hyphen made whole."""
+    """One line of several: nothing between Japanese characters, a space elsewhere, cut words made whole."""
     joined = lines[0].strip()
     for line in lines[1:]:
         line = line.strip()
-        if not line or not joined:
-            joined += line
-        elif _NO_SPACE.match(line) and _NO_SPACE.match(joined[-1]):
+        if not line or not joined or (_NO_SPACE.match(line) and _NO_SPACE.match(joined[-1])):
             joined += line
         elif cut_word(joined, line):
             joined = joined[:-1] + line

@@ -14,11 +14,15 @@ _EXPLICIT = re.compile(r"\s*\.\.(?:\s|$)")
 _NOTE = re.compile(r"\s*\.\. \[[^\]]+\]\s+(.*)")
 _FIELD = re.compile(r":[\w -]+:(?:\s|$)")
 _LIST = re.compile(r"(\s*)(?:[-*+•]|\(?(?:\d+|#|[a-z])[.)])\s+")
-_CODE = frozenset("code code-block sourcecode literalinclude parsed-literal highlight doctest testcode prompt".split())
-_LEFT_OUT = frozenset(
-    "image toctree include raw contents index only meta module currentmodule highlight sectionauthor role default-role"
-    " literalinclude math tabularcolumns testsetup testcleanup automodule autoclass autofunction".split()
-)
+_CODE_WORDS = """
+    code code-block sourcecode literalinclude parsed-literal highlight doctest testcode prompt
+"""
+_CODE = frozenset(_CODE_WORDS.split())
+_LEFT_OUT_WORDS = """
+    image toctree include raw contents index only meta module currentmodule highlight sectionauthor role
+    default-role literalinclude math tabularcolumns testsetup testcleanup automodule autoclass autofunction
+"""
+_LEFT_OUT = frozenset(_LEFT_OUT_WORDS.split())
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^>`]+>`__?")
 _TICKS = re.compile(r"``(.+?)``|`([^`]+)`_{0,2}")
@@ -79,9 +83,15 @@ class _Reader:
         mark = _ADORNMENT.match(lines[at])
         if mark and at + 2 < len(lines) and lines[at + 2].rstrip() == lines[at].rstrip() and lines[at + 1].strip():
             style, text, used = mark[1] * 2, lines[at + 1], 3
-        elif at + 1 < len(lines) and lines[at].strip() and lines[at][0] != " " and not self._paragraph and (
-            under := _ADORNMENT.match(lines[at + 1])
-        ) and len(lines[at + 1].rstrip()) >= min(len(lines[at].rstrip()), 4) and not mark:
+        elif (
+            at + 1 < len(lines)
+            and lines[at].strip()
+            and lines[at][0] != " "
+            and not self._paragraph
+            and (under := _ADORNMENT.match(lines[at + 1]))
+            and len(lines[at + 1].rstrip()) >= min(len(lines[at].rstrip()), 4)
+            and not mark
+        ):
             style, text, used = under[1], lines[at], 2
         elif mark and not self._paragraph:  # a transition
             self._at += 1

@@ -1,4 +1,4 @@
-"""LaTeX: sections, paragraphs, items, tables and code as a reader of the printed page sees them; formulas as written."""
+"""LaTeX: sections, paragraphs, items, tables and code as on the printed page; formulas as written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from kogata.ask.documents.formats.plain import join_lines
 from kogata.ask.documents.source import Source
 
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*\n?")
-_SECTION = re.compile(r"\\(part|chapter|section|subsection|subsubsection|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*{")
-_LEVELS = {"part": 1, "chapter": 2, "section": 3, "subsection": 4, "subsubsection": 5, "paragraph": 6, "subparagraph": 7}
+_SECTION = re.compile(
+    r"\\(part|chapter|section|subsection|subsubsection|paragraph|subparagraph)\*?\s*(?:\[[^\]]*\])?\s*{"
+)
+_LEVELS = {
+    "part": 1,
+    "chapter": 2,
+    "section": 3,
+    "subsection": 4,
+    "subsubsection": 5,
+    "paragraph": 6,
+    "subparagraph": 7,
+}
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*{([^{}]*)}(?:\[[^\]]*\])?")
 _CODE = frozenset(("verbatim", "Verbatim", "lstlisting", "minted", "alltt", "code"))
 _LISTS = frozenset(("itemize", "enumerate", "description"))
@@ -23,11 +33,16 @@ _DROPPED = re.compile(
 )
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", "c": "\u0327",
             "v": "\u030c", "u": "\u0306", ".": "\u0307", "H": "\u030b", "k": "\u0328", "r": "\u030a"}  # fmt: skip
-_ACCENT = re.compile(r"\\(['`^\"~=.])\s*(?:{\\?([A-Za-zıij])}|\\?([A-Za-z]))|\\([cvuHkr])\s*(?:{([A-Za-z])}|\s([A-Za-z]))")
+_ACCENT = re.compile(
+    r"\\(['`^\"~=.])\s*(?:{\\?([A-Za-zıij])}|\\?([A-Za-z]))|\\([cvuHkr])\s*(?:{([A-Za-z])}|\s([A-Za-z]))"
+)
 _SYMBOLS = {r"\ss": "ß", r"\ae": "æ", r"\AE": "Æ", r"\oe": "œ", r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\aa": "å",
-            r"\ldots": "…", r"\dots": "…", r"\textendash": "–", r"\textemdash": "—", r"\LaTeX": "LaTeX", r"\TeX": "TeX",
+            r"\ldots": "…", r"\dots": "…",
+            r"\textendash": "–", r"\textemdash": "—", r"\LaTeX": "LaTeX", r"\TeX": "TeX",
             r"\S": "§", r"\copyright": "©", r"\textquotesingle": "'", r"\textbackslash": "\\", r"\pounds": "£"}  # fmt: skip
-_SYMBOL = re.compile(r"\\(?:" + "|".join(sorted((s[1:] for s in _SYMBOLS), key=len, reverse=True)) + r")(?![A-Za-z])\s?(?:{})?")
+_SYMBOL = re.compile(
+    r"\\(?:" + "|".join(sorted((s[1:] for s in _SYMBOLS), key=len, reverse=True)) + r")(?![A-Za-z])\s?(?:{})?"
+)
 _MATH = re.compile(r"(?<!\\)(\$\$?)(.+?)(?<!\\)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 
 
@@ -89,7 +104,16 @@ def _paragraphs(text: str, out: Builder) -> None:
             _table(text[match.end() : end], out)
             position = end
             continue
-        if name in _LISTS or name in ("figure", "table", "quote", "quotation", "abstract", "center", "theorem", "proof"):
+        if name in _LISTS or name in (
+            "figure",
+            "table",
+            "quote",
+            "quotation",
+            "abstract",
+            "center",
+            "theorem",
+            "proof",
+        ):
             _flow(text[position : match.start()], lists, out)
             position = match.end()
             if name in _LISTS:

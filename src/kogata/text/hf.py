@@ -48,7 +48,10 @@ class HfTokenizer:
             raise ModelError(f"tokenizer.json is not a tokenizer that can be read: {error}.") from None
         self._unk_id = _unknown_id(content, self._tokenizer)
         self._n_special = int(self._tokenizer.num_special_tokens_to_add(False))
-        self.largest_id = _largest_id(content)
+        # A text that no vocabulary has: a tokenizer without its special tokens fails here, not in the middle of work.
+        tried = self._run(["\U0001f5ff"], special=True)[0].ids
+        #: The largest id that it can give: it must be a row of the model's word embedding.
+        self.largest_id = max([_largest_id(content), *tried])
 
     @property
     def unk_id(self) -> int | None:
@@ -79,7 +82,12 @@ class HfTokenizer:
 
     def _run(self, texts: Sequence[str], *, special: bool, offsets: bool = False) -> list[Any]:
         run = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
-        found: list[Any] = run([as_unicode(text) for text in texts], add_special_tokens=special)
+        try:
+            found: list[Any] = run([as_unicode(text) for text in texts], add_special_tokens=special)
+        except BaseException as error:
+            if not _is_refusal(error):
+                raise
+            raise ModelError(f"tokenizer.json is not usable: {error}.") from None
         return found
 
 
@@ -101,7 +109,6 @@ def _unknown_id(content: Any, tokenizer: Any) -> int | None:
 
 
 def _largest_id(content: Any) -> int:
-    """The largest id that the tokenizer can give: it must be a row of the model's word embedding."""
     vocab = content["model"].get("vocab") or {}
     largest = len(vocab) - 1 if isinstance(vocab, list) else max(vocab.values(), default=-1)
     added = content.get("added_tokens") or []

@@ -17,12 +17,12 @@ from kogata.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
     from kogata.ask.answer import Answer, Generator
-    from kogata.ask.indexing import Embedder
     from kogata.ask.report import Progress, Report
     from kogata.ask.retrieve import Mode, SearchResult
     from kogata.ask.status import Status
     from kogata.ask.store import EmbedderInfo
     from kogata.ask.writer import Writer
+    from kogata.run.encoder import Encoder, Precision
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -55,15 +55,15 @@ class Index:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, model: str | os.PathLike[str] | Embedder | None = None,
-        precision: str = "auto", threads: int | None = None,
+        self, path: str | os.PathLike[str] | None = None, *, model: str | os.PathLike[str] | Encoder | None = None,
+        precision: Precision = "auto", threads: int | None = None,
     ) -> None:  # fmt: skip
         self.path: Path = schema.resolve(path)
         self._model = model
         self._precision = precision
         self._threads = threads
         self._guard = threading.RLock()
-        self._embedder: Embedder | None = None
+        self._embedder: Encoder | None = None
         self._source = ""  # what _embedder was loaded from
         self._store: Store | None = None
 
@@ -201,14 +201,15 @@ class Index:
         load, source = self._model_for(writer.embedder())
         return Run(writer, load, source, progress, workers).run(folders)
 
-    def _model_for(self, stored: EmbedderInfo | None) -> tuple[Callable[[], Embedder], str]:
+    def _model_for(self, stored: EmbedderInfo | None) -> tuple[Callable[[], Encoder], str]:
         """How to get the embedder, loaded once and kept, and what to call it."""
         wanted = self._model if self._model is not None else stored.source if stored else "default"
         if not isinstance(wanted, (str, os.PathLike)):
-            return (lambda: wanted), wanted.name
+            given = wanted
+            return (lambda: given), given.name
         source = os.path.abspath(wanted) if os.path.isdir(wanted) else os.fspath(wanted)
 
-        def load() -> Embedder:
+        def load() -> Encoder:
             with self._guard:
                 if self._embedder is None or self._source != source:
                     from kogata.run.encoder import Encoder
@@ -279,7 +280,7 @@ class Index:
             self.store, self._query_model("hybrid"), query, k=k, where=where, exact=exact, generator=generator
         )
 
-    def _query_model(self, mode: str) -> Embedder | None:
+    def _query_model(self, mode: str) -> Encoder | None:
         """The embedder where a search of this mode can use one."""
         stored = self.store.embedder()
         if mode == "words" or stored is None:

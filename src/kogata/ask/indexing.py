@@ -10,7 +10,7 @@ A run may be killed anywhere: the next one surveys again and does what is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kogata.ask import documents
 from kogata.ask.manifest import refresh_segments
@@ -22,10 +22,7 @@ from kogata.ask.writer import COVERED, FileStat, Writer
 from kogata.errors import KogataError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from kogata.text.tokenizer import Tokenizer
+    from kogata.run.encoder import Encoder
 
 T = TypeVar("T")
 
@@ -41,21 +38,6 @@ MERGE_SHARE = 5
 """The word index is made one piece after a run that touched a fifth of the documents; FTS5 merges by itself before."""
 
 
-class Embedder(Protocol):
-    """What indexing and searching need of an encoder; :class:`kogata.Encoder` is one."""
-
-    @property
-    def identity(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def dimensions(self) -> int: ...
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-    def encode_query(self, texts: str) -> npt.NDArray[np.float32]: ...
-    def encode_document(self, texts: Sequence[str], *, long_texts: str = ...) -> npt.NDArray[np.float32]: ...
-
-
 class Run:
     """A run over some of the known folders. The caller holds the lock.
 
@@ -68,14 +50,14 @@ class Run:
     """
 
     def __init__(
-        self, writer: Writer, embedder: Callable[[], Embedder], source: str, progress: Progress | None = None,
+        self, writer: Writer, embedder: Callable[[], Encoder], source: str, progress: Progress | None = None,
         workers: int | None = None,
     ) -> None:  # fmt: skip
         self.writer = writer
         self.watch = Stopwatch()
         self._load = embedder
         self._source = source
-        self._loaded: Embedder | None = None
+        self._loaded: Encoder | None = None
         self._tell = progress or (lambda event: None)
         self._workers = workers
         self.added = self.changed = self.chunks = self.words_only = self.embedded = 0
@@ -97,7 +79,7 @@ class Run:
     def _counting(self, files: int) -> None:
         self._tell(ProgressEvent("counting", files, 0))
 
-    def _embedder(self) -> Embedder:
+    def _embedder(self) -> Encoder:
         if self._loaded is None:
             with self.watch.stage("model"):
                 loaded = self._load()

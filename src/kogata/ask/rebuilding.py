@@ -18,7 +18,7 @@ from kogata.ask.store import EmbedderInfo
 from kogata.ask.writer import COVERED, Waiting, Writer
 
 if TYPE_CHECKING:
-    from kogata.ask.indexing import Embedder
+    from kogata.run.encoder import Encoder
 
 BATCH = 64
 
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS coverage_next (
 """
 
 
-def rebuild(writer: Writer, embedder: Embedder, source: str, progress: Progress | None) -> Report:
+def rebuild(writer: Writer, embedder: Encoder, source: str, progress: Progress | None) -> Report:
     """Embed every passage with ``embedder``, then make its vectors the index's. The caller holds the lock."""
     tell = progress or (lambda event: None)
     watch = Stopwatch()

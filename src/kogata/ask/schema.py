@@ -171,7 +171,7 @@ def explain(path: Path, error: sqlite3.DatabaseError) -> StoreError:
 
 def full_disk(path: Path) -> StoreError:
     return StoreError(
-        f"The disk is full or cannot be written: {shown(path)} could not take the change, and keeps what it held before.",
+        f"The disk is full or cannot be written: {shown(path)} did not take the change, and keeps what it held before.",
         hint="Make room (or name another place with --index), then run the same command again: it carries on.",
     )
 

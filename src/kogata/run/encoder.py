@@ -1,0 +1,286 @@
+"""Texts to vectors: BERT and XLM-RoBERTa encoders on our own kernels, without torch.
+
+Shapes: T tokens of a batch (all its texts packed, no padding), H width, F feed-forward width, S texts of a batch, N texts,
+D dimensions asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata.errors import BadInput
+from kogata.ops import dispatch
+from kogata.ops.attend import encode_attention
+from kogata.ops.elementwise import embed, layer_norm, pool
+from kogata.ops.linear import PackedLinear, linear, pack
+from kogata.text.tokenizer import Tokenizer
+from kogata.weights import EncoderCheckpoint, Q4Tensor, load_encoder
+
+__all__ = ["Encoder"]
+
+Floats = NDArray[np.float32]
+Precision = Literal["auto", "f32", "bf16", "int8", "int4"]
+LongTexts = Literal["refuse", "window"]
+
+#: Tokens of a batch: enough rows for the kernels' tiles, few enough that its activations stay in the caches and that
+#: Ctrl-C, which acts between batches, acts at once.
+BATCH_TOKENS = 512
+#: Texts that are tokenised and sorted by length together.
+_SLAB = 2048
+
+
+@dataclass(frozen=True)
+class _Norm:
+    gain_H: Floats
+    bias_H: Floats
+
+
+@dataclass(frozen=True)
+class _Layer:
+    qkv: PackedLinear
+    out: PackedLinear
+    attention_norm: _Norm
+    up: PackedLinear
+    down: PackedLinear
+    norm: _Norm
+
+
+class Encoder:
+    """An embedding model, ready to run.
+
+    Args:
+        model: ``"default"``, a directory in Hugging Face or sentence-transformers layout, a hub id, or a loaded checkpoint.
+        precision: Of the matrix products. ``"auto"`` takes the fastest that keeps the model's quality: int8 for weights
+            that are integers already, else bf16 where the processor multiplies it, else f32. Vectors of one model made at
+            different precisions can be compared with each other.
+        threads: For all kernels of this process; by default what affinity and the container's quota allow.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged or of a kind that cannot be run.
+        BadInput: An argument is not one of those named.
+
+    >>> encoder = Encoder()
+    >>> encoder.encode_query("what is a tide", dimensions=128).shape
+    (128,)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | EncoderCheckpoint = "default",
+        *,
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if precision not in ("auto", "f32", "bf16", "int8", "int4"):
+            raise BadInput(f"precision is {precision!r}; accepted: auto, f32, bf16, int8, int4.")
+        if threads is not None:
+            dispatch.set_threads(threads)
+        checkpoint = model if isinstance(model, EncoderCheckpoint) else load_encoder(model)
+        config, tensors = checkpoint.config, checkpoint.tensors
+        self.name = checkpoint.name
+        self.identity = checkpoint.identity
+        self.tokenizer: Tokenizer = checkpoint.tokenizer
+        self.prompts: Mapping[str, str] = checkpoint.prompts
+        self.max_length = checkpoint.max_length
+        self.dimensions = config.d_model
+        first = tensors["layers.0.attn.q.weight"]
+        self.precision = _fastest(isinstance(first, Q4Tensor)) if precision == "auto" else precision
+        self._config = config
+        self._pooling = checkpoint.pooling
+        self._word_VH = tensors["embed.word"]
+        self._position_PH = _floats(tensors["embed.position"])
+        self._type_NH = _floats(tensors["embed.type"])
+        self._embed_norm = _norm(checkpoint, "embed.norm")
+        self._layers = [self._load_layer(checkpoint, f"layers.{i}") for i in range(config.n_layers)]
+        self._memory = threading.local()
+
+    def _load_layer(self, checkpoint: EncoderCheckpoint, name: str) -> _Layer:
+        def load(*parts: str) -> PackedLinear:
+            weights = [checkpoint.tensors[f"{name}.{part}.weight"] for part in parts]
+            bias = np.concatenate([_floats(checkpoint.tensors[f"{name}.{part}.bias"]) for part in parts])
+            group = 32 if self.precision == "int4" else 0
+            kind = self.precision
+            assert kind != "auto"
+            if all(isinstance(weight, Q4Tensor) for weight in weights):
+                blocks = [weight.blocks_NGB for weight in weights if isinstance(weight, Q4Tensor)]
+                return pack(Q4Tensor(np.concatenate(blocks)), kind, group, bias)
+            return pack(np.concatenate([_floats(weight) for weight in weights]), kind, group, bias)
+
+        return _Layer(
+            qkv=load("attn.q", "attn.k", "attn.v"),
+            out=load("attn.out"),
+            attention_norm=_norm(checkpoint, f"{name}.attn.norm"),
+            up=load("ffn.up"),
+            down=load("ffn.down"),
+            norm=_norm(checkpoint, f"{name}.ffn.norm"),
+        )
+
+    def encode_query(
+        self, texts: str | Sequence[str], *, dimensions: int | None = None, long_texts: LongTexts = "refuse"
+    ) -> Floats:
+        """Vectors of questions: float32 [N, D] of length 1, or [D] for a single string.
+
+        The model's own prompt goes before each text. A text's vector does not depend on the others.
+
+        Args:
+            texts: One text or several.
+            dimensions: How many of the model's dimensions to keep (the first ones, then scaled to length 1).
+            long_texts: What happens to a text longer than the model reads: ``"refuse"`` raises, ``"window"`` cuts it into
+                windows and takes the mean of their vectors, weighted by their tokens.
+
+        Raises:
+            BadInput: ``dimensions`` is not between 1 and the model's, ``texts`` holds something else than strings, or a
+                text is too long and was to be refused.
+        """
+        return self._encode(texts, "query", dimensions, long_texts)
+
+    def encode_document(
+        self, texts: str | Sequence[str], *, dimensions: int | None = None, long_texts: LongTexts = "refuse"
+    ) -> Floats:
+        """Vectors of passages; everything else as in :meth:`encode_query`."""
+        return self._encode(texts, "document", dimensions, long_texts)
+
+    def _encode(
+        self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts
+    ) -> Floats:
+        width = self.dimensions if dimensions is None else dimensions
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= self.dimensions:
+            raise BadInput(f"dimensions is {dimensions!r}; {self.name} gives 1 to {self.dimensions}.")
+        if long_texts not in ("refuse", "window"):
+            raise BadInput(f"long_texts is {long_texts!r}; accepted: refuse, window.")
+        several = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(several):
+            if not isinstance(text, str):
+                raise BadInput(f"Text {i} is of type {type(text).__name__}; only strings can be encoded.")
+        prompt = self.prompts.get(kind, "")
+        out_ND = np.empty((len(several), width), np.float32)
+        for begin in range(0, len(several), _SLAB):
+            slab = several[begin : begin + _SLAB]
+            out_ND[begin : begin + len(slab)] = self._encode_slab(slab, begin, prompt, long_texts)[:, :width]
+        if width < self.dimensions:
+            normalise(out_ND)
+        return out_ND[0] if isinstance(texts, str) else out_ND
+
+    def _encode_slab(self, texts: list[str], first: int, prompt: str, long_texts: LongTexts) -> Floats:
+        """[N, H], each of length 1."""
+        ids = self.tokenizer.encode_batch([prompt + text for text in texts])
+        owners = list(range(len(texts)))
+        if any(len(i) > self.max_length for i in ids):
+            pieces: list[NDArray[np.int32]] = []
+            owners = []
+            for n, i in enumerate(ids):
+                if len(i) > self.max_length and long_texts == "refuse":
+                    raise BadInput(
+                        f"Text {first + n} has {len(i)} tokens; {self.name} reads at most {self.max_length}. "
+                        'Pass long_texts="window" to average over windows of it.'
+                    )
+                parts = [i] if len(i) <= self.max_length else self._windows(texts[n], prompt)
+                pieces += parts
+                owners += [n] * len(parts)
+            ids = pieces
+        vectors = np.empty((len(ids), self.dimensions), np.float32)
+        for batch in _batches([len(i) for i in ids]):
+            vectors[batch] = self._forward([ids[n] for n in batch])
+        if len(ids) == len(texts):
+            return vectors
+        sums = np.zeros((len(texts), self.dimensions), np.float32)
+        np.add.at(sums, owners, vectors * np.array([[len(i)] for i in ids], np.float32))
+        normalise(sums)
+        return sums
+
+    def _windows(self, text: str, prompt: str) -> list[NDArray[np.int32]]:
+        """A long text as token ids of windows that the model can read, cut between tokens."""
+        spans = self.tokenizer.spans(text)
+        room = self.max_length - self.tokenizer.n_special - self.tokenizer.count([prompt])[0]
+        while room > 0:
+            cuts = [0, *(int(spans[i, 0]) for i in range(room, len(spans), room)), len(text)]
+            parts = [prompt + text[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+            ids = self.tokenizer.encode_batch(parts)
+            # A piece by itself can need a token more than inside its text.
+            if all(len(i) <= self.max_length for i in ids):
+                return ids
+            room -= max(1, room // 16)
+        raise BadInput(f"The prompt of {self.name} leaves no room for a text within {self.max_length} tokens.")
+
+    def _forward(self, ids: list[NDArray[np.int32]]) -> Floats:
+        """[S, H]: one forward pass over packed texts, one vector each."""
+        lengths = [len(i) for i in ids]
+        cu_seqlens = np.zeros(len(ids) + 1, np.int32)
+        np.cumsum(lengths, out=cu_seqlens[1:])
+        n_tokens = int(cu_seqlens[-1])
+        offset, eps = self._config.position_offset, self._config.norm_eps
+        positions = np.concatenate([np.arange(offset, offset + n, dtype=np.int32) for n in lengths])
+        d, f = self._config.d_model, self._config.d_ff
+        hidden, mixed, qkv, middle = self._arrays(n_tokens, (d, d, 3 * d, f))
+        reduced = self.precision != "f32"
+        norm = self._embed_norm
+        embed(
+            np.concatenate(ids), positions, self._word_VH, self._position_PH, self._type_NH, norm.gain_H, norm.bias_H, eps,
+            out_TH=hidden,
+        )  # fmt: skip
+        for layer in self._layers:
+            linear(hidden, layer.qkv, out_TN=qkv)
+            encode_attention(qkv, cu_seqlens, self._config.n_heads, reduced=reduced, out_TH=mixed)
+            linear(mixed, layer.out, residual_TN=hidden, out_TN=hidden)
+            layer_norm(hidden, layer.attention_norm.gain_H, layer.attention_norm.bias_H, eps, out_TH=hidden)
+            linear(hidden, layer.up, activation="gelu", out_TN=middle)
+            linear(middle, layer.down, residual_TN=hidden, out_TN=hidden)
+            layer_norm(hidden, layer.norm.gain_H, layer.norm.bias_H, eps, out_TH=hidden)
+        return pool(hidden, cu_seqlens, self._pooling)
+
+    def _arrays(self, n_tokens: int, widths: Sequence[int]) -> list[Floats]:
+        """This thread's activation memory, [T, width] each, reused from batch to batch."""
+        size = n_tokens * sum(widths)
+        memory: Floats | None = getattr(self._memory, "floats", None)
+        if memory is None or memory.size < size:
+            memory = np.empty(max(size, BATCH_TOKENS * sum(widths)), np.float32)
+            self._memory.floats = memory
+        arrays, begin = [], 0
+        for width in widths:
+            arrays.append(memory[begin : begin + n_tokens * width].reshape(n_tokens, width))
+            begin += n_tokens * width
+        return arrays
+
+
+def _fastest(four_bit: bool) -> Literal["f32", "bf16", "int8"]:
+    """The fastest precision that keeps quality, by the instruction set and the weights alone."""
+    if dispatch.table().isa == "fallback":
+        return "f32"
+    if four_bit:
+        return "int8"
+    return "bf16" if dispatch.bf16_dot() else "f32"
+
+
+def _batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Indices of texts of similar length, about BATCH_TOKENS tokens together, the longest first."""
+    batch: list[int] = []
+    tokens = 0
+    for n in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
+        if batch and tokens + lengths[n] > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(n)
+        tokens += lengths[n]
+    if batch:
+        yield batch
+
+
+def _floats(tensor: Floats | Q4Tensor) -> Floats:
+    return tensor.dequantise() if isinstance(tensor, Q4Tensor) else np.ascontiguousarray(tensor, np.float32)
+
+
+def _norm(checkpoint: EncoderCheckpoint, name: str) -> _Norm:
+    return _Norm(_floats(checkpoint.tensors[f"{name}.weight"]), _floats(checkpoint.tensors[f"{name}.bias"]))
+
+
+def normalise(vectors_ND: Floats) -> None:
+    """Scales every row to length 1, in place; a row of zeros stays."""
+    norms = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    vectors_ND /= np.maximum(norms, np.float32(1e-12))

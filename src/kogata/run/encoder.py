@@ -23,7 +23,7 @@ from kogata.ops.linear import PackedLinear, linear, pack
 from kogata.text.tokenizer import Tokenizer
 from kogata.weights import EncoderCheckpoint, Q4Tensor, load_encoder
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "TokenVectors"]
 
 Floats = NDArray[np.float32]
 Precision = Literal["auto", "f32", "bf16", "int8", "int4"]
@@ -34,6 +34,14 @@ LongTexts = Literal["refuse", "window"]
 BATCH_TOKENS = 512
 #: Texts that are tokenised and sorted by length together.
 _SLAB = 2048
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """The tokens of a text: float32 [T, H], each of length 1, and int32 [T, 2], their start and end in characters."""
+
+    vectors_TH: Floats
+    spans_T2: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,51 @@ class Encoder:
         """Vectors of passages; everything else as in :meth:`encode_query`."""
         return self._encode(texts, "document", dimensions, long_texts)
 
+    def encode_tokens(
+        self, texts: Sequence[str], *, kind: Literal["query", "document"] = "document"
+    ) -> list[TokenVectors]:
+        """Vectors of the tokens of each text, each seen in the context of its whole text.
+
+        The model's own prompt goes before each text; its tokens and the special ones are left out of the result. A
+        text longer than the model reads is seen in windows.
+
+        Args:
+            texts: Any texts.
+            kind: As what they are read: questions or passages.
+        """
+        prompt = self.prompts.get(kind, "")
+        pieces: list[tuple[int, int, str]] = []  # text, where in it the piece starts, the piece
+        for n, text in enumerate(texts):
+            pieces += [(n, start, text[start:end]) for start, end in self._readable(text, prompt)]
+        ids = self.tokenizer.encode_batch([prompt + piece for _, _, piece in pieces])
+        found: dict[int, tuple[Floats, NDArray[np.int32]]] = {}
+        for batch in _batches([len(i) for i in ids]):
+            hidden_TH, cu_seqlens = self._hidden([ids[n] for n in batch])
+            for n, first in zip(batch, cu_seqlens, strict=False):
+                _, start, piece = pieces[n]
+                spans_T2 = self.tokenizer.spans(prompt + piece) - len(prompt)
+                own_T = (spans_T2[:, 0] >= 0) & (spans_T2[:, 1] > spans_T2[:, 0])
+                vectors_TH = hidden_TH[first + 1 : first + 1 + len(spans_T2)][own_T].copy()
+                normalise(vectors_TH)
+                found[n] = (vectors_TH, spans_T2[own_T] + np.int32(start))
+        results = []
+        for n in range(len(texts)):
+            mine = [found[i] for i, piece in enumerate(pieces) if piece[0] == n]
+            results.append(TokenVectors(np.concatenate([v for v, _ in mine]), np.concatenate([s for _, s in mine])))
+        return results
+
+    def _readable(self, text: str, prompt: str) -> list[tuple[int, int]]:
+        """The text as stretches that the model can read at once: itself, as a rule."""
+        if len(self.tokenizer.encode(prompt + text)) <= self.max_length:
+            return [(0, len(text))]
+        middle = len(text) // 2
+        borders = [int(start) for start in self.tokenizer.spans(text)[:, 0] if 0 < start < len(text)]
+        cut = min(borders, key=lambda start: abs(start - middle), default=0)
+        if not cut:
+            raise BadInput(f"The prompt of {self.name} leaves no room for a text within {self.max_length} tokens.")
+        right = [(cut + start, cut + end) for start, end in self._readable(text[cut:], prompt)]
+        return self._readable(text[:cut], prompt) + right
+
     def _encode(
         self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts
     ) -> Floats:
@@ -211,6 +264,11 @@ class Encoder:
 
     def _forward(self, ids: list[NDArray[np.int32]]) -> Floats:
         """[S, H]: one forward pass over packed texts, one vector each."""
+        hidden_TH, cu_seqlens = self._hidden(ids)
+        return pool(hidden_TH, cu_seqlens, self._pooling)
+
+    def _hidden(self, ids: list[NDArray[np.int32]]) -> tuple[Floats, NDArray[np.int32]]:
+        """[T, H]: the last layer's output over packed texts, valid until the next pass, and where each text starts."""
         lengths = [len(i) for i in ids]
         cu_seqlens = np.zeros(len(ids) + 1, np.int32)
         np.cumsum(lengths, out=cu_seqlens[1:])
@@ -233,7 +291,7 @@ class Encoder:
             linear(hidden, layer.up, activation="gelu", out_TN=middle)
             linear(middle, layer.down, residual_TN=hidden, out_TN=hidden)
             layer_norm(hidden, layer.norm.gain_H, layer.norm.bias_H, eps, out_TH=hidden)
-        return pool(hidden, cu_seqlens, self._pooling)
+        return hidden, cu_seqlens
 
     def _arrays(self, n_tokens: int, widths: Sequence[int]) -> list[Floats]:
         """This thread's activation memory, [T, width] each, reused from batch to batch."""

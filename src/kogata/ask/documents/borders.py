@@ -21,7 +21,7 @@ _CJK = re.compile(r"[\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f]")
 # A full stop after these never ends a sentence …
 _TITLES_WORDS = """
     mr mrs ms mx dr prof rev hon st mt ft sr sra mme mlle gen col lt capt cmdr sgt maj adm gov sen rep pres
-    messrs e.g i.e eg ie cf viz vs approx ca resp fig figs eq eqs eqn sec sect ch chap vol vols pp ref refs tab
+    messrs e.g i.e eg ie cf viz vs v approx ca resp fig figs eq eqs eqn sec sect ch chap vol vols pp ref refs tab
     thm def lem cor prop alg app ed eds trans esp incl excl max min avg est dept univ assn bros
 """
 _TITLES = frozenset(_TITLES_WORDS.split())

@@ -68,6 +68,8 @@ def decode(data: bytes, *, declared: bool = False, hint: str | None = None) -> D
             if text is not None:
                 return Decoded(text, name)
         return _with_replacement(data, "iso2022_jp_ext")
+    if (text := _wide_japanese(data)) is not None:
+        return text
     text = _strict(data, "utf-8")
     if text is not None:
         return _text_or_binary(Decoded(text, "utf-8"))
@@ -133,11 +135,27 @@ def _wide(data: bytes) -> Decoded:
     raise Refused("binary", "It is a binary file, not text.")
 
 
+def _wide_japanese(data: bytes) -> Decoded | None:
+    """UTF-16 without a mark and without one NUL: no ASCII then. Every other byte is 0x30 (kana) or a kanji's."""
+    sample = data[:_SAMPLE]
+    if len(data) % 2 or len(data) < 8 or not any(b >= 0x80 or b < 0x09 for b in sample):
+        return None
+    for name, high in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[::2])):
+        n_kana = high.count(0x30)
+        n_kanji = sum(0x4E <= b <= 0x9F or b == 0xFF for b in high)
+        if n_kana >= 0.35 * len(high) and n_kana + n_kanji >= 0.95 * len(high):
+            text = _strict(data, name)
+            if text is not None and sum(map(_everyday, text[:_SAMPLE])) >= 0.95 * len(text[:_SAMPLE]):
+                return Decoded(text, name)
+    return None
+
+
 def _everyday(character: str) -> bool:
     """A character ordinary text is made of: Latin, Greek, Cyrillic, Japanese, CJK, Hangul, common punctuation."""
     code = ord(character)
     return (
-        0x20 <= code < 0x7F or character in "\t\n\r\f" or 0xA0 <= code < 0x530 or 0x2010 <= code < 0x2040
+        0x20 <= code < 0x7F or character in "\t\n\r\f" or 0xA0 <= code < 0x180
+        or 0x370 <= code < 0x530 or 0x2010 <= code < 0x2040
         or 0x3000 <= code < 0x3100 or 0x4E00 <= code < 0xA000 or 0xAC00 <= code < 0xD7A4 or 0xFF00 <= code < 0xFFA0
         or code in (0x2190, 0x2192, 0x2460, 0x25A0, 0x25CB, 0x25CF)
     )  # fmt: skip
@@ -156,6 +174,10 @@ def _legacy(data: bytes) -> Decoded:
         text = _strict_sample(sample, name)
         if text is not None:
             scores.append((_japanese(text), name))
+    for name in ("gb18030", "cp949", "big5"):
+        text = _strict_sample(sample, name)
+        if text is not None:
+            scores.append((_other_cjk(text, name), name))
     western = _strict_sample(sample, "cp1252")
     if western is None:
         western = sample.decode("latin-1")
@@ -190,10 +212,30 @@ def _japanese(text: str) -> float:
     # A kanji alone between Latin letters is what a French accent looks like when read as Shift_JIS.
     lone = len(re.findall(r"(?<=[A-Za-z])[^\x00-\x7f](?=[A-Za-z ]|$)", text))
     rare = len(kanji) - everyday
-    good = kana + marks + 0.9 * everyday + 0.3 * rare - 0.9 * lone
+    # Eight kanji without one kana are more likely Korean or Chinese.
+    weight = 0.9 if kana or len(kanji) < 8 else 0.76
+    good = kana + marks + weight * everyday + 0.3 * rare - 0.9 * lone
     if half:  # half-width katakana is real only as words of its own kind, with little else around
         good += 0.6 * half if half > 0.8 * len(high) else -0.5 * half
     return good / len(high)
+
+
+# Lead bytes of the everyday characters: GB 2312's and Big5's common levels, KS X 1001's syllables.
+_EVERYDAY_ROWS = {"gb18030": (0xB0, 0xD7), "big5": (0xA4, 0xC6), "cp949": (0xB0, 0xC8)}
+
+
+def _other_cjk(text: str, name: str) -> float:
+    """Share of everyday characters of Chinese or Korean; 0 where kana speak for Japanese."""
+    high = "".join(_HIGH.findall(text))
+    if not high or len(_KANA.findall(high)) > 0.05 * len(high):
+        return 0.0
+    low, top = _EVERYDAY_ROWS[name]
+    good = 0
+    for character in high:
+        code = character.encode(name)
+        good += (len(code) == 2 and low <= code[0] <= top) or character in "，。、！？：；（）《》“”"
+    lone = len(re.findall(r"(?<=[A-Za-z])[^\x00-\x7f](?=[A-Za-z ]|$)", text))
+    return (0.88 if name == "cp949" else 0.78) * (good - 0.9 * lone) / len(high)
 
 
 def _level_one(character: str) -> bool:
@@ -240,11 +282,18 @@ def _best_effort(data: bytes, name: str) -> Decoded:
     return _with_replacement(data, name)
 
 
+_TRIED = (
+    "cp932", "shift_jis", "shift_jis_2004", "shift_jisx0213", "euc_jp", "euc_jis_2004", "euc_jisx0213", "gb18030", "gbk",
+    "gb2312", "cp949", "euc_kr", "johab", "big5", "big5hkscs", "utf_16", "utf_32", "utf_7",
+)  # fmt: skip
+
+
 def _guessed(data: bytes, scores: list[tuple[float, str]]) -> Decoded:
     """Neither Japanese nor Western European: other languages are charset-normalizer's business."""
     from charset_normalizer import from_bytes
 
-    match = from_bytes(data[:_SAMPLE]).best()
+    # Those with rules of their own above were tried, strictly, and did not convince.
+    match = from_bytes(data[:_SAMPLE], cp_exclusion=[*_TRIED]).best()
     name = match.encoding if match is not None else scores[0][1]
     decoded = _best_effort(data, name)
     return Decoded(decoded.text, decoded.encoding, decoded.replaced, sure=False)

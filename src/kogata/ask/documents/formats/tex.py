@@ -36,10 +36,12 @@ _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u
 _ACCENT = re.compile(
     r"\\(['`^\"~=.])\s*(?:{\\?([A-Za-zıij])}|\\?([A-Za-z]))|\\([cvuHkr])\s*(?:{([A-Za-z])}|\s([A-Za-z]))"
 )
-_SYMBOLS = {r"\ss": "ß", r"\ae": "æ", r"\AE": "Æ", r"\oe": "œ", r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\aa": "å",
+_SYMBOLS = {r"\ss": "ß", r"\ae": "æ", r"\AE": "Æ", r"\oe": "œ",
+            r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\aa": "å",
             r"\ldots": "…", r"\dots": "…",
             r"\textendash": "–", r"\textemdash": "—", r"\LaTeX": "LaTeX", r"\TeX": "TeX",
-            r"\S": "§", r"\copyright": "©", r"\textquotesingle": "'", r"\textbackslash": "\\", r"\pounds": "£"}  # fmt: skip
+            r"\S": "§", r"\copyright": "©", r"\textquotesingle": "'", r"\textbackslash": "\\",
+            r"\pounds": "£"}  # fmt: skip
 _SYMBOL = re.compile(
     r"\\(?:" + "|".join(sorted((s[1:] for s in _SYMBOLS), key=len, reverse=True)) + r")(?![A-Za-z])\s?(?:{})?"
 )

@@ -101,7 +101,7 @@ def cli() -> None:
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave these out, as in .gitignore (repeat).")
 @click.option("--watch", is_flag=True, help="Stay, and index what changes until Ctrl-C.")
-@click.option("--rebuild", is_flag=True, help="Read everything anew (needed after a change of --model).")
+@click.option("--rebuild", is_flag=True, help="Make all vectors anew, with another --model for example.")
 @_model_options
 @_index_option
 @_json_option
@@ -117,6 +117,7 @@ def index(paths: tuple[str, ...], **options: Any) -> int:
       kogata index ~/src --exclude 'build/' --exclude '*.min.js'
       kogata index                  bring everything up to date
       kogata index --watch          and keep it so
+      kogata index --rebuild --model sentence-transformers/all-MiniLM-L6-v2
 
     What was not indexed, and why: kogata status --skipped.
     """
@@ -181,7 +182,7 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
 @cli.command()
 @click.option("--skipped", is_flag=True, help="List every file that was not indexed, and why.")
 @click.option("--files", is_flag=True, help="List every file: searchable by words and meaning, by words, or not.")
-@click.option("--verify", is_flag=True, help="Check the whole index for damage (takes longer).")
+@click.option("--verify", is_flag=True, help="Check the whole index for damage instead; exit code 1 if there is any.")
 @_index_option
 @_json_option
 def status(skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
@@ -239,12 +240,20 @@ def _where(options: dict[str, Any]) -> dict[str, Any]:
 def _query(words: tuple[str, ...]) -> str:
     """The query from the arguments, or from stdin for ``-``."""
     if words != ("-",):
-        return " ".join(words)
+        return " ".join(map(_utf8, words))
     data = sys.stdin.buffer.read(_MAX_STDIN)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput("The query on stdin is not UTF-8 text.") from error
+
+
+def _utf8(argument: str) -> str:
+    """An argument read as UTF-8, where Python decoded it by a poorer locale than the terminal's."""
+    try:
+        return argument if argument.isascii() else os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument
 
 
 def main(argv: Sequence[str] | None = None) -> int:

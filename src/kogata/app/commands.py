@@ -14,8 +14,9 @@ from kogata.errors import BadInput
 if TYPE_CHECKING:
     from kogata.ask.index import Index
     from kogata.ask.report import Report
+    from kogata.run.encoder import Precision
 
-OK, NOT_FOUND = 0, 3
+OK, FAILED, NOT_FOUND = 0, 1, 3
 
 _MANY = 20  # documents that `kogata forget` asks about on a terminal
 
@@ -34,25 +35,33 @@ def index(
 
     if exclude and not paths:
         raise BadInput("--exclude goes with the folders it is for.", hint="kogata index FOLDER --exclude GLOB")
+    if rebuild and paths:
+        raise BadInput("--rebuild makes the vectors of everything that is known anew, and takes no path.")
     with _open(**opening) as opened:
         _warn_if_fallback()
         try:
             with ProgressLine(quiet=as_json) as progress:
-                if paths:
-                    report = opened.add(paths, exclude=exclude or None, progress=progress)
                 if rebuild:
                     report = opened.rebuild(progress=progress)
-                elif not paths:
+                elif paths:
+                    report = opened.add(paths, exclude=exclude or None, progress=progress)
+                else:
                     report = opened.refresh(progress=progress)
             _print_report(report, opened, as_json)
             if watch:
-                if not as_json:
-                    _tell("watching; Ctrl-C stops")
-                for report in opened.watch():
-                    _print_report(report, opened, as_json)
+                _watch(opened, as_json)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("everything indexed so far is kept") from None
     return OK
+
+
+def _watch(opened: Index, as_json: bool) -> None:
+    """Report every run that changes something, until Ctrl-C."""
+    if not as_json:
+        _tell("watching for changes; Ctrl-C stops")
+    for report in opened.watch():
+        if report.added or report.changed or report.moved or report.removed or report.embedded or report.missing:
+            _print_report(report, opened, as_json)
 
 
 def _print_report(report: Report, opened: Index, as_json: bool) -> None:
@@ -99,21 +108,33 @@ def ask(query: str, *, as_json: bool, k: int, where: dict[str, Any], **opening: 
 
 
 def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
-    """Print what is in the index."""
-    from kogata.app.state import print_files, print_skipped, print_status
-    from kogata.ask.filestate import read_files
+    """Print what is in the index, or a list, or whether it is sound."""
+    from kogata.app import state
 
     with _open(place) as opened:
-        state = opened.status()
-        listed = read_files(opened.store) if files else []
+        if verify:
+            from kogata.ask.verify import verify as check
+
+            found = check(opened.store)
+            if as_json:
+                print_json(found.to_dict())
+            else:
+                state.print_verification(Screen(), found)
+            return FAILED if found.index or found.segments else OK
+        now = opened.status()
+        listed = None
+        if files:
+            from kogata.ask.filestate import read_files
+
+            listed = read_files(opened.store)
     if as_json:
-        print_json({**state.to_dict(), **({"files": [file.to_dict() for file in listed]} if files else {})})
-    elif files:
-        print_files(Screen(), listed)
+        print_json({**now.to_dict(), **({} if listed is None else {"files": [file.to_dict() for file in listed]})})
+    elif listed is not None:
+        state.print_files(Screen(), listed)
     elif skipped:
-        print_skipped(Screen(), state)
+        state.print_skipped(Screen(), now)
     else:
-        print_status(Screen(), state)
+        state.print_status(Screen(), now)
     return OK
 
 
@@ -142,7 +163,7 @@ def _how_many(opened: Index, paths: Sequence[str]) -> int:
     return sum(row.code is None and any(under(row.path, path) for path in wanted) for row in rows)
 
 
-def _open(place: str | None, model: str | None = None, precision: str = "auto", threads: int | None = None) -> Index:
+def _open(place: str | None, model: str | None = None, precision: Precision = "auto", threads: int | None = None) -> Index:
     from kogata.ask.index import Index
 
     if threads is not None and threads < 1:
@@ -154,8 +175,8 @@ def _warn_if_fallback() -> None:
     """One line where there are no native kernels: everything works, slowly."""
     from kogata.ops import dispatch
 
-    if dispatch.native_module() is None:
-        _tell("no native kernels here; running on the slow fallback. `kogata doctor` says why.")
+    if dispatch.table().isa == "fallback":
+        _tell(f"no native kernels here ({dispatch.why_not_native()}); running on the slow fallback.")
 
 
 def _tell(line: str) -> None:

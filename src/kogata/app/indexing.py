@@ -27,11 +27,12 @@ def print_report(screen: Screen, report: Report, place: str) -> None:
     ]
     total = report.added + report.changed + report.moved + report.unchanged
     took = human_time(sum(report.seconds.values()))
-    if done or report.embedded:
-        first = f"{count(total, 'document')} indexed"
+    if done:
         detail = f" ({', '.join(parts)})" if parts else ""
         passages = f"; {count(report.chunks, 'new passage')}" if report.chunks else ""
-        screen.flow([(first, "bold"), (f"{detail}{passages}, in {took}.", "")])
+        screen.flow([(f"{count(total, 'document')} indexed", "bold"), (f"{detail}{passages}, in {took}.", "")])
+    elif report.embedded:
+        screen.flow([(count(report.embedded, "vector") + " computed", "bold"), (f" in {took}.", "")])
     elif total:
         screen.flow([("Nothing has changed", "bold"), (f": {count(total, 'document')} indexed.", "")])
     else:

@@ -12,23 +12,28 @@ from kogata.app.terminal import Screen, cells, pad, safe, safe_path, shorten
 if TYPE_CHECKING:
     from kogata.ask.report import SkippedFile
 
-# Refusal codes of kogata.ask.documents, in words.
+# Codes of kogata.ask.documents, in words: refusals of the parsers, then what the search for files leaves out.
 REASONS = {
     "binary": "not text",
     "changed": "changed while read",
     "corrupt": "damaged",
+    "crashed": "crashed its reader",
     "empty": "nothing in it",
     "encrypted": "needs a password",
     "garbled": "text comes out as rubbish",
-    "hidden": "hidden",
     "memory": "needed too much memory",
     "scanned": "scans without text",
-    "symlink": "links in a circle",
-    "special": "not a regular file",
     "timeout": "took too long",
     "too_large": "too large",
     "unreadable": "cannot be opened",
     "unsupported": "format not supported",
+    "excluded": "excluded by --exclude",
+    "hidden": "hidden",
+    "ignored": "ignored by .gitignore",
+    "left_out": "left out by default",
+    "link": "link to elsewhere",
+    "loop": "links in a circle",
+    "special": "not a regular file",
 }
 
 

@@ -11,6 +11,9 @@ from kogata.app.terminal import Screen, count, human_bytes, safe
 if TYPE_CHECKING:
     from kogata.ask.filestate import FileState
     from kogata.ask.status import Status
+    from kogata.ask.verify import Verification
+
+_HOW = {"meaning": "words and meaning", "waiting": "words; meaning to come", "words": "words only"}
 
 
 def print_status(screen: Screen, status: Status) -> None:
@@ -77,4 +80,13 @@ def print_files(screen: Screen, files: Sequence[FileState]) -> None:
         screen.line("No file is known yet.")
 
 
-_HOW = {"meaning": "words and meaning", "waiting": "words; meaning to come", "words": "words only"}
+def print_verification(screen: Screen, found: Verification) -> None:
+    """Whether the index is sound, and what to do if not."""
+    if not found.index and not found.segments:
+        screen.line("The index is sound.")
+    for line in (*found.index, *found.segments):
+        screen.flow([(line, "")], first="  ", indent="    ")
+    if found.index:
+        screen.flow([("The index is damaged. Move it away and index again; your documents are not touched.", "warn")])
+    elif found.segments:
+        screen.flow([("`kogata index` makes the vector segments anew; searching works meanwhile.", "warn")])

@@ -211,12 +211,14 @@ def _isatty(stream: IO[str]) -> bool:
 
 
 def print_json(value: Any, stream: IO[str] | None = None) -> None:
-    """One JSON object on a line of its own, UTF-8; control and bidirectional characters escaped, Japanese as it is."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """One JSON object on a line of its own: Japanese as it is where the stream is UTF-8, controls always escaped."""
+    stream = sys.stdout if stream is None else stream
+    utf8 = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, ensure_ascii=not utf8, allow_nan=False)
     text = _UNSAFE.sub(
         lambda match: f"\\u{ord(match.group()):04x}", text
     )  # what json leaves: DEL, C1, lone surrogates, …
-    (sys.stdout if stream is None else stream).write(text + "\n")
+    stream.write(text + "\n")
 
 
 def human_bytes(number: float) -> str:

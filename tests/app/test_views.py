@@ -93,8 +93,8 @@ STATUS = Status(
     place="/home/someone/.local/share/kogata/index.sqlite", version=1, bytes_index=12_300_000, bytes_segments=4_500_000,
     embedder=EmbedderInfo("abc", "multilingual-e5-small-q4", 384, "default"),
     folders=(
-        FolderStatus(b"/papers", False, ("*.tmp",), 1100, 3, 54_000_000),
-        FolderStatus("/外付け/書類".encode(), True, (), 104, 0, 4_000_000),
+        FolderStatus(b"/papers", False, ("*.tmp",), {"hidden": 2, "ignored": 5}, 1100, 3, 54_000_000),
+        FolderStatus("/外付け/書類".encode(), True, (), {}, 104, 0, 4_000_000),
     ),
     documents=1204, documents_words_only=2, bytes_documents=58_000_000, chunks=14_203, vectors=14_000, waiting=100,
     words_only=103, kinds={"md": 800, "pdf": 404},

@@ -163,7 +163,9 @@ def _how_many(opened: Index, paths: Sequence[str]) -> int:
     return sum(row.code is None and any(under(row.path, path) for path in wanted) for row in rows)
 
 
-def _open(place: str | None, model: str | None = None, precision: Precision = "auto", threads: int | None = None) -> Index:
+def _open(
+    place: str | None, model: str | None = None, precision: Precision = "auto", threads: int | None = None
+) -> Index:
     from kogata.ask.index import Index
 
     if threads is not None and threads < 1:

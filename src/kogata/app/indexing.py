@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kogata.app.show import near, reasons
+from kogata.app.show import left_out, near, reasons
 from kogata.app.terminal import Screen, count, human_time
 
 if TYPE_CHECKING:
@@ -63,5 +63,7 @@ def print_report(screen: Screen, report: Report, place: str) -> None:
         screen.line((f"Not indexed: {count(len(report.skipped), 'file')}", "warn"))
         reasons(screen, report.skipped, files=False)
         screen.flow([("`kogata status --skipped` says why for each.", "dim")])
+    if report.left_out:
+        screen.flow([(f"Left out on purpose: {left_out(report.left_out)}.", "dim")])
     if screen.is_terminal and report.added and not report.unchanged:
         screen.flow([("Index: ", "dim"), (near(place), "path"), ("   Now: ", "dim"), ('kogata ask "…"', "bold")])

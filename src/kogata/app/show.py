@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,11 @@ def reasons(screen: Screen, skipped: Sequence[SkippedFile], *, files: bool, limi
                 screen.line(f"{len(group):6,}  {title}")
                 continue
             screen.line(line, (names + more if room is None else shorten(names + more, room), "dim"))
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """``12 hidden, 3 ignored by .gitignore``; empty where nothing was left out."""
+    return ", ".join(f"{number:,} {REASONS.get(code, safe(code))}" for code, number in counts.items())
 
 
 def table(screen: Screen, rows: Iterable[tuple[str, str]], *, indent: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kogata.app.show import near, reasons, table
+from kogata.app.show import left_out, near, reasons, table
 from kogata.app.terminal import Screen, count, human_bytes, safe
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def print_status(screen: Screen, status: Status) -> None:
         skipped = f", {folder.skipped:,} not indexed" if folder.skipped else ""
         gone = [(" (not there now)", "warn")] if folder.missing else []
         without = f", without {' '.join(safe(glob) for glob in folder.exclude)}" if folder.exclude else ""
-        detail = f"  {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}{skipped}{without}"
+        purposely = f"; left out on purpose: {left_out(folder.left_out)}" if folder.left_out else ""
+        detail = f"  {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}{skipped}{without}{purposely}"
         screen.flow([(near(folder.path), "path"), *gone, (detail, "")], first="  ", indent="    ")
     if status.skipped:
         screen.line()

@@ -123,9 +123,9 @@ def _line_ends(text: str, start: int, at: int, end: int) -> bool:
     """Does a sentence end at this run of line ends? Not where a line is merely full."""
     if end - at > 1 or not text[end : end + 1].strip():
         return True
-    line_start = max(text.rfind("\n", 0, at) + 1, 0)
-    line = text[line_start:at].rstrip()
-    after = text[end : text.find("\n", end) if "\n" in text[end:] else len(text)]
+    line = text[text.rfind("\n", 0, at) + 1 : at].rstrip()
+    stop = text.find("\n", end)
+    after = text[end : stop if stop >= 0 else len(text)]
     if " | " in line or " | " in after or _BULLET.match(after):
         return True
     width = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line[:80])

@@ -36,7 +36,11 @@ def is_garbled(text: str) -> bool:
 
 
 def _wrong_letters(text: str, n_solid: int) -> bool:
-    words = [w.lower() for w in _WORDS.findall(text) if len(w) >= 3 and not (w.isupper() and len(w) <= 5)]
+    words = [w for w in _WORDS.findall(text) if len(w) >= 3]
+    # Among ordinary words short capitals are acronyms; where all is in capitals they are the text.
+    if sum(w.islower() or w.istitle() for w in words) > 0.3 * len(words):
+        words = [w for w in words if not (w.isupper() and len(w) <= 5)]
+    words = [w.lower() for w in words]
     pairs = Counter(a + b for w in words for a, b in itertools.pairwise(w))
     total = sum(pairs.values())
     if total < 120 or total < 0.25 * n_solid:  # too little to judge by, or formulas and figures

@@ -59,8 +59,10 @@ def read_glyphs(page_text: Any) -> Glyphs:
             space = True
             continue
         count += 1
-        if code == 2:  # PDFium's sign for a hyphen that only cuts a word
-            code = 0xAD
+        if code == 2:  # PDFium's sign for a hyphen at the end of a line
+            code = 0x2D
+        if y1 - y0 < 0.1 * (x1 - x0):  # fonts it knows nothing of have no height
+            y1 = y0 + (x1 - x0)
         character = chr(code) if code < 0xD800 or 0xDFFF < code < 0x110000 else "\ufffd"
         if code == 0 or code == 0xFFFD or 0xE000 <= code <= 0xF8FF or code < 0x20 or 0x7F <= code < 0xA0:
             unknown += 1

@@ -160,6 +160,7 @@ def _same_line(row: list[Piece], piece: Piece) -> bool:
 def _line(row: list[Piece]) -> Line:
     # By characters, so that a superscript or a drop cap does not set the size of its line.
     size = max(Counter({p.size: 0 for p in row}).keys(), key=lambda s: sum(len(p.text) for p in row if p.size == s))
+    row = [p for i, p in enumerate(row) if not (i and _is_footnote_mark(p, row[i - 1]))]
     cells = [row[0].text]
     for before, piece in itertools.pairwise(row):
         gap = piece.x0 - before.x1
@@ -177,6 +178,16 @@ def _line(row: list[Piece]) -> Line:
     )  # fmt: skip
 
 
+def _is_footnote_mark(piece: Piece, before: Piece) -> bool:
+    """A small raised number behind a sentence: an exponent stands behind a letter or digit."""
+    return (
+        piece.size < 0.75 * before.size
+        and piece.middle > before.middle
+        and piece.text.strip("*†‡()[]").isdigit()
+        and before.text[-1] in ".,;:!?。、」』)）”’\"'"
+    )
+
+
 def _wide(text: str) -> bool:
     return bool(text) and ("\u2e80" <= text <= "\u9fff" or "\uff00" <= text <= "\uffef")
 
@@ -187,7 +198,8 @@ def paragraphs_of(lines: list[Line]) -> list[Paragraph]:
         return []
     left, right = min(line.x0 for line in lines), max(line.x1 for line in lines)
     steps = [a.y0 - b.y0 for a, b in itertools.pairwise(lines) if a.y0 > b.y0]
-    leading = median(steps) if steps else lines[0].size * 1.3
+    # On a sparse page most steps lead from one paragraph to the next.
+    leading = min(median(steps), 1.8 * median(line.size for line in lines)) if steps else lines[0].size * 1.3
     paragraphs: list[Paragraph] = []
     for index, line in enumerate(lines):
         is_row = len(line.cells) > 1
@@ -216,9 +228,10 @@ def _starts(
         return step > 3 * max(leading, line.size)
     is_cut = before.x1 > right - 1.5 * line.size and not _SENTENCE_END.search(before.text)
     # Ruby pushes lines apart, and a line that is full in the middle of a sentence goes on below.
-    if step > (2.2 if line.has_ruby or is_cut else 1.3) * max(leading, 1.15 * line.size) and step > 1.25 * line.size:
+    widest = 2.2 if line.has_ruby else 1.7 if is_cut else 1.3
+    if step > widest * max(leading, 1.15 * line.size) and step > 1.25 * line.size:
         return True
-    if abs(line.size - before.size) > 0.12 * max(line.size, before.size):
+    if abs(line.size - before.size) > 0.09 * max(line.size, before.size):
         return True
     if BULLET.match(line.text):
         return True

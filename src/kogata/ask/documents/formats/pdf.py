@@ -237,7 +237,7 @@ def _emit(pages: list[_Page], outline: dict[tuple[int, str], int], out: Builder)
             is_open = False
         for paragraph in [] if page.read_by_ocr else page.paragraphs:
             text = paragraph.text
-            if is_open and not paragraph.is_table and paragraph.size < 0.92 * body:
+            if is_open and not paragraph.is_table and paragraph.size < 0.97 * body:
                 held.append((page.number, text))
                 continue
             level = _level(paragraph, text, levels, outline, page.number)

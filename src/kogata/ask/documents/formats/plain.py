@@ -12,6 +12,13 @@ _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LIST = re.compile(r"[^\S\n]*(?:[-*+•‣◦・]|\(?\d{1,3}[.)]|[①-⑳])[ \u3000\t]")
 _AOZORA = re.compile(r"《[ぁ-ゖァ-ヺー・]+》|［＃[^］\n]*］")
 _AOZORA_LEGEND = re.compile(r"-{20,}\n【テキスト中に現れる記号について】.*?-{20,}\n", re.S)
+# First parts that usually keep their hyphen ("well-known", "self-evident").
+_COMPOUND_WORDS = """
+    self well ill non half full part high low long short large small all cross so then ex best better much most time
+    state one two three four five six ten first second third old new real left right hand single double open
+    light heavy deep free cost user data
+"""
+_COMPOUNDS = frozenset(_COMPOUND_WORDS.split())
 _NO_SPACE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
@@ -59,8 +66,8 @@ def join_lines(lines: list[str]) -> str:
         line = line.strip()
         if not line or not joined or (_NO_SPACE.match(line) and _NO_SPACE.match(joined[-1])):
             joined += line
-        elif cut_word(joined, line):
-            joined = joined[:-1] + line
+        elif joined[-1] in "-‐\u00ad" and joined[-2:-1].isalnum() and line[0].isalnum():
+            joined = (joined[:-1] if cut_word(joined, line) else joined) + line
         else:
             joined += " " + line
     return joined
@@ -73,6 +80,8 @@ def cut_word(before: str, after: str) -> bool:
     if before.endswith("\u00ad"):
         return True
     head = re.search(r"[^\W\d_]+$", before[:-1])
+    if head is not None and head[0].lower() in _COMPOUNDS:
+        return False
     # "state-of-" + "the-art", "x-" and "3-" keep their hyphen.
     return head is not None and len(head[0]) >= 2 and before[-len(head[0]) - 2 : -len(head[0]) - 1] not in ("-", "‐")
 

@@ -320,7 +320,7 @@ def hammer(path: Path, seed: int, rounds: int) -> int:
 
 def test_damaged_headers(tmp_path: Path) -> None:
     # A changed score or replacement still makes a model; a changed size or name does not.
-    assert 0 < hammer(tmp_path / "small.bin", seed=1, rounds=1_000) < 900
+    assert 0 < hammer(tmp_path / "small.bin", seed=1, rounds=500) < 450
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kogata.errors import ModelError
 from kogata.weights.checkpoint import EncoderCheckpoint
+from kogata.weights.files import unreadable
 from kogata.weights.tensors import FloatTensor, Q4Tensor
 
 __all__ = ["EncoderCheckpoint", "FloatTensor", "Q4Tensor", "load_encoder"]
@@ -38,8 +39,9 @@ def load_encoder(source: str | os.PathLike[str] = "default") -> EncoderCheckpoin
         return huggingface.load_directory(directory)
     if not isinstance(source, os.PathLike) and hub.is_hub_id(text):
         return huggingface.load_directory(hub.fetch(text), text)
+    shown = text if len(text) <= 200 else f"{text[:197]}..."
     raise ModelError(
-        f"There is no model {text!r}.",
+        f"There is no model {shown!r}.",
         hint="'default', a model's directory, or a hub id such as intfloat/multilingual-e5-small is accepted.",
     )
 
@@ -56,6 +58,8 @@ def _directory(text: str) -> Path | None:
             raise ModelError(
                 f"{text} is a file; a model is the directory that holds its config.json and model.safetensors."
             )
-    except (OSError, RuntimeError):
+    except PermissionError as error:
+        raise unreadable(Path(text), error) from None
+    except (OSError, RuntimeError):  # a name too long, or the home folder of nobody
         return None
     return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ def map_file(path: Path) -> NDArray[np.uint8]:
         ModelError: The file is missing, empty, not a file, or may not be read.
     """
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             if not os.fstat(file.fileno()).st_size:
                 raise ModelError(f"{path} is empty.")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -42,7 +44,7 @@ def read_text(path: Path, largest: int = _LARGEST_JSON) -> str:
         ModelError: The file cannot be read, is larger than ``largest`` bytes, or is not UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with _open(path) as file:
             content = file.read(largest + 1)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
@@ -76,6 +78,16 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path} does not hold a JSON object.")
     return value
+
+
+def _open(path: Path) -> BinaryIO:
+    """A regular file for reading: opening a pipe would wait for somebody to write."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        raise ModelError(f"{path} is not a regular file.")
+    return path.open("rb")
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:

@@ -53,10 +53,10 @@ def fetch(hub_id: str) -> Path:
 
     with contextlib.suppress(OSError):
         cached = Path(snapshot_download(hub_id, local_files_only=True))
-        if _complete(cached):
+        if not _missing(cached):
             return cached
     try:
-        return Path(
+        fetched = Path(
             snapshot_download(
                 hub_id, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=_SECONDS_TO_ANSWER
             )
@@ -68,27 +68,47 @@ def fetch(hub_id: str) -> Path:
         ) from None
     except RepositoryNotFoundError:
         raise ModelError(f"There is no model {hub_id} on the Hugging Face hub, or it is private.") from None
-    except OfflineModeIsEnabled:
-        raise _out_of_reach(hub_id, "HF_HUB_OFFLINE is set") from None
-    except LocalEntryNotFoundError:
-        raise _out_of_reach(hub_id, "the hub cannot be reached") from None
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError):
+        raise _out_of_reach(hub_id) from None
     except Exception as error:  # the library lets through whatever its HTTP client, hf-xet or the disk raise
         raise ModelError(f"The model {hub_id} could not be fetched: {_sentence(error)}") from None
+    if missing := _missing(fetched):
+        # Out of reach of the hub, the library gives what an interrupted download left.
+        raise ModelError(
+            f"The model {hub_id} lacks {missing}: the hub does not have it, or its download was interrupted and the "
+            "hub cannot be reached now."
+        )
+    return fetched
 
 
-def _complete(directory: Path) -> bool:
-    """Whether a snapshot holds enough to be loaded: an interrupted download leaves a part."""
+def _missing(directory: Path) -> str | None:
+    """What a snapshot lacks to be loaded."""
     from kogata.weights.huggingface import transformer_folder
+    from kogata.weights.safetensors import shard_names
 
     try:
         inside = directory / transformer_folder(directory)
     except ModelError:
-        return False
-    weights = (inside / "model.safetensors").exists() or (inside / "model.safetensors.index.json").exists()
-    return weights and (inside / "config.json").exists() and (inside / "tokenizer.json").exists()
+        return None  # whole or not, load_directory says what is wrong
+    for name in ("config.json", "tokenizer.json"):
+        if not (inside / name).exists():
+            return name
+    if (inside / "model.safetensors").exists():
+        return None
+    index = inside / "model.safetensors.index.json"
+    if not index.exists():
+        return "model.safetensors"
+    try:
+        names = shard_names(index)
+    except ModelError:
+        return None
+    return next((name for name in names if not (inside / name).exists()), None)
 
 
-def _out_of_reach(hub_id: str, why: str) -> ModelError:
+def _out_of_reach(hub_id: str) -> ModelError:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
     return ModelError(
         f"{hub_id} is neither a directory nor a model in the local cache of the Hugging Face hub, and {why}.",
         hint="Fetch it once while online, give a model's directory, or use 'default', which needs no network.",

@@ -19,7 +19,7 @@ from kogata.config import ModelConfig
 from kogata.errors import ModelError
 from kogata.text.hf import HfTokenizer
 from kogata.weights.checkpoint import EncoderCheckpoint, Pooling
-from kogata.weights.files import map_file, read_json, read_object, read_text
+from kogata.weights.files import map_file, read_json, read_object, read_text, unreadable
 from kogata.weights.hf_names import weight_names
 from kogata.weights.identity import digest_of, identity_of
 from kogata.weights.safetensors import SafetensorsFile, open_sharded
@@ -52,7 +52,13 @@ def load_directory(directory: Path, name: str | None = None) -> EncoderCheckpoin
     Raises:
         ModelError: Something is missing, damaged, contradictory or not supported.
     """
-    name = name or directory.resolve().name
+    try:
+        return _load(directory, name or directory.resolve().name)
+    except OSError as error:
+        raise unreadable(directory, error) from None
+
+
+def _load(directory: Path, name: str) -> EncoderCheckpoint:
     modules = _modules(directory)
     inside = directory / modules.transformer
     config = _config(inside)
@@ -266,7 +272,7 @@ def _prompts(directory: Path, name: str) -> dict[str, str]:
     if not any(stored.values()) and _E5.search(name.lower()):
         return dict(_E5_PROMPTS)
     default_name = content.get("default_prompt_name")
-    if default_name is not None and default_name not in stored:
+    if default_name is not None and default_name not in list(stored):
         raise ModelError(f"{path}: the default prompt {default_name!r} is not among its prompts.")
     default = stored[default_name] if default_name is not None else ""
     found = {"query": default, "document": default}

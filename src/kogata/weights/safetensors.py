@@ -130,20 +130,33 @@ def open_sharded(index: Path) -> tuple[list[SafetensorsFile], dict[str, Safetens
     Raises:
         ModelError: The index or a file is not well-formed, names a file elsewhere, or contradicts the files.
     """
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{index} lacks a 'weight_map'.")
-    files: dict[str, SafetensorsFile] = {}
+    weight_map = _weight_map(index)
+    files = {file_name: SafetensorsFile(index.parent / file_name) for file_name in shard_names(index)}
     where: dict[str, SafetensorsFile] = {}
     for name, file_name in weight_map.items():
-        if not isinstance(file_name, str) or not _plain(file_name):
-            raise ModelError(f"{index} names {file_name!r}, which is not a safetensors file beside it.")
-        if file_name not in files:
-            files[file_name] = SafetensorsFile(index.parent / file_name)
         if name not in files[file_name]:
             raise ModelError(f"{index} says that {file_name} holds {name!r}, but it does not.")
         where[name] = files[file_name]
     return list(files.values()), where
+
+
+def shard_names(index: Path) -> list[str]:
+    """The files that a ``model.safetensors.index.json`` names, all of them beside it.
+
+    Raises:
+        ModelError: The index is not well-formed or names a file elsewhere.
+    """
+    return sorted(set(_weight_map(index).values()))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index} lacks a 'weight_map'.")
+    for file_name in weight_map.values():
+        if not isinstance(file_name, str) or not _plain(file_name):
+            raise ModelError(f"{index} names {_short(file_name)}, which is not a safetensors file beside it.")
+    return weight_map
 
 
 def _plain(file_name: str) -> bool:

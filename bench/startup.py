@@ -24,7 +24,6 @@ from pathlib import Path
 
 import _facts
 
-DATA = Path(os.environ.get("KOGATA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kogata-bench"
 KOGATA = [sys.executable, "-m", "kogata.app.cli"]
 PASSAGES = 10_000
@@ -36,9 +35,7 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=11)
     options.add_argument("--index", type=Path, default=CACHE / "startup-10k.sqlite")
     given = options.parse_args()
-    native = json.loads(run([*KOGATA, "doctor", "--json"]).stdout)["kernels"]["native"]
-    if not native:
-        sys.exit("the native kernels are not in use: these figures would say nothing")
+    _facts.require_native()
     make_index(given.index)
     place = ["--index", str(given.index)]
     commands = {
@@ -108,9 +105,10 @@ def make_index(place: Path) -> None:
 
 def texts() -> list[str]:
     """Half documentation in English, half encyclopaedia in Japanese."""
-    with gzip.open(DATA / "cppdocs" / "cppdocs.jsonl.gz", "rt", encoding="utf-8") as lines:
+    data = _facts.data()
+    with gzip.open(data / "cppdocs" / "cppdocs.jsonl.gz", "rt", encoding="utf-8") as lines:
         english = [f"{row['title']}. {row['text'][:400]}" for row in islice(map(json.loads, lines), PASSAGES // 2)]
-    with lzma.open(DATA / "japanese_text" / "jaquad.jsonl.xz", "rt", encoding="utf-8") as lines:
+    with lzma.open(data / "japanese_text" / "jaquad.jsonl.xz", "rt", encoding="utf-8") as lines:
         passages = dict.fromkeys(row["passage"][:150] for row in map(json.loads, lines))
     japanese = list(islice((f"{text}({number})" for number in range(9) for text in passages), PASSAGES // 2))
     return english + japanese

@@ -69,8 +69,8 @@ def test_native_where_native_is_required(run: Run) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_without_the_extension(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "native_module", lambda: None)
-    with dispatch.use("fallback"):
+    with dispatch.use("fallback"), monkeypatch.context() as patched:
+        patched.setattr(dispatch, "native_module", lambda: None)
         result = run("doctor", "--require-native")
     assert result.code == 1
     assert "why not native" in result.out

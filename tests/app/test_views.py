@@ -210,8 +210,8 @@ def test_skipped_files_are_grouped_by_reason() -> None:
     print_skipped(Screen(out), STATUS)
     assert out.getvalue() == (
         "scans without text (2)\n"
-        "  /papers/scan.pdf  Its 12 pages are pictures without text.\n"
-        "  /papers/old.pdf  Its 3 pages are pictures without text.\n"
+        "  /papers/scan.pdf: Its 12 pages are pictures without text.\n"
+        "  /papers/old.pdf: Its 3 pages are pictures without text.\n"
         "damaged (1)\n"
-        "  /papers/bad\ufffd␊name␛[2J.docx  It is not a zip file.\n"
+        "  /papers/bad\ufffd␊name␛[2J.docx: It is not a zip file.\n"
     )

@@ -66,4 +66,6 @@ def print_report(screen: Screen, report: Report, place: str) -> None:
     if report.left_out:
         screen.flow([(f"Left out on purpose: {left_out(report.left_out)}.", "dim")])
     if screen.is_terminal and report.added and not report.unchanged:
-        screen.flow([("Index: ", "dim"), (near(place), "path"), ("   Now: ", "dim"), ('kogata ask "…"', "bold")])
+        screen.flow(
+            [("The index is in ", "dim"), (near(place), "path"), (". Now ask: ", "dim"), ('kogata ask "…"', "bold")]
+        )

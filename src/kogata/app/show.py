@@ -74,7 +74,7 @@ def reasons(screen: Screen, skipped: Sequence[SkippedFile], *, files: bool, limi
         if files:
             screen.line((f"{title} ({len(group):,})", "bold"))
             for file in group:
-                screen.flow([(near(file.path), "path"), (f"  {file.reason}", "")], first="  ", indent="    ")
+                screen.flow([(near(file.path), "path"), (f": {file.reason}", "")], first="  ", indent="    ")
         else:
             names = ", ".join(safe_path(os.path.basename(os.fsdecode(file.path))) for file in group[:limit])
             more = ", …" if len(group) > limit else ""

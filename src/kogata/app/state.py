@@ -42,7 +42,7 @@ def print_status(screen: Screen, status: Status) -> None:
         gone = [(" (not there now)", "warn")] if folder.missing else []
         without = f", without {' '.join(safe(glob) for glob in folder.exclude)}" if folder.exclude else ""
         purposely = f"; left out on purpose: {left_out(folder.left_out)}" if folder.left_out else ""
-        detail = f"  {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}{skipped}{without}{purposely}"
+        detail = f": {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}{skipped}{without}{purposely}"
         screen.flow([(near(folder.path), "path"), *gone, (detail, "")], first="  ", indent="    ")
     if status.skipped:
         screen.line()
@@ -76,7 +76,7 @@ def print_files(screen: Screen, files: Sequence[FileState]) -> None:
             how, style = f"{_HOW[file.state]}, {count(file.passages, 'passage')}", ""
             if file.reason:
                 how += f" ({file.reason})"
-        screen.flow([(near(file.path), "path"), ("  " + how, style)], indent="    ")
+        screen.flow([(near(file.path), "path"), (": " + how, style)], indent="    ")
     if not files:
         screen.line("No file is known yet.")
 

@@ -1,0 +1,107 @@
+"""Above a million rows: usearch's HNSW graph over the prefix takes the scan's place (optional extra `ann`).
+
+The graph is a file beside its segment, `<segment>.<its CRC-32>.hnsw`: it can be deleted at any time, is built by the writer in the
+background of nothing else (minutes for a million rows), and is used by whoever finds it intact. It holds the prefix as int8
+(the 4-bit codes, centred), keyed by row, and is memory-mapped, not loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata.ask.vectors.segment import Segment
+from kogata.ops.score import unpack_codes
+
+MIN_ROWS = 1_000_000
+CONNECTIVITY, EXPANSION_ADD = 16, 128
+EXPANSION_SEARCH = 512
+SUFFIX = ".hnsw"
+BUILD_ROWS = 65_536
+READ_BYTES = 1 << 24
+
+
+def segment_name(file_name: str) -> str:
+    """The segment that a file of the folder belongs to: its own name, or what a graph's name starts with."""
+    return file_name.split(".seg.")[0] + ".seg" if file_name.endswith(SUFFIX) else file_name
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("usearch") is not None
+
+
+def wanted(segment: Segment) -> bool:
+    return segment.header.n > MIN_ROWS and segment.prefix is not None and installed()
+
+
+def new_index(prefix: int) -> Any:
+    from usearch.index import Index
+
+    return Index(
+        ndim=prefix, metric="ip", dtype="i8", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD, expansion_search=EXPANSION_SEARCH
+    )
+
+
+def build(segment: Segment) -> None:
+    """Write the segment's graph if it is wanted and there is none intact. Temporary file, rename; a crash leaves no graph."""
+    if not wanted(segment) or opened(segment.path) is not None:
+        return
+    index = new_index(segment.header.prefix)
+    for block in range(0, len(segment.codes_BG64), BUILD_ROWS // 16):
+        packed = segment.codes_BG64[block : block + BUILD_ROWS // 16]
+        rows = min(len(packed) * 16, segment.header.n - block * 16)
+        index.add(np.arange(block * 16, block * 16 + rows), centred(unpack_codes(packed, rows)))
+    temporary = segment.path.with_name(f".{segment.path.name}{SUFFIX}.tmp")
+    try:
+        index.save(str(temporary))
+        for stale in segment.path.parent.glob(f"{segment.path.name}.*{SUFFIX}"):
+            stale.unlink()
+        temporary.replace(segment.path.with_name(f"{segment.path.name}.{file_crc(temporary):08x}{SUFFIX}"))
+    finally:
+        temporary.unlink(missing_ok=True)
+    opened.cache_clear()
+
+
+def centred(codes_nP: NDArray[np.uint8]) -> NDArray[np.int8]:
+    """Codes 0..15 as the middles of their steps, -15..15."""
+    return 2 * codes_nP.astype(np.int8) - np.int8(15)
+
+
+@lru_cache(maxsize=16)
+def opened(segment_path: Path) -> Any | None:
+    """The mapped graph of a segment, or None where there is none or its bytes are not those its name promises."""
+    for path in sorted(segment_path.parent.glob(f"{segment_path.name}.*{SUFFIX}")):
+        try:
+            if f"{file_crc(path):08x}" == path.name.split(".")[-2]:
+                from usearch.index import Index
+
+                return Index.restore(str(path), view=True)
+        except (OSError, RuntimeError, ValueError):
+            continue
+    return None
+
+
+def file_crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return crc
+
+
+def search(segment: Segment, q_D: NDArray[np.float32], size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64] | None:
+    """The rows that the graph gives as the shortlist, ascending; None where the scan must do it: no graph, or a filter (mask, bool
+    [n]) that would leave too few of the graph's rows."""
+    if segment.prefix is None or not wanted(segment) or (mask is not None and mask.mean() < 0.5):
+        return None
+    index = opened(segment.path)
+    if index is None:
+        return None
+    rows = np.sort(index.search(segment.prefix.weights(q_D), size).keys.astype(np.int64))
+    return rows if mask is None else rows[mask[rows]]

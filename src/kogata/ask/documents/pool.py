@@ -145,11 +145,12 @@ class ParserPool:
     def _start_worker(self) -> _Worker:
         worker = _Worker(self._limits)
         with self._lock:
-            if self._is_closed:
-                worker.kill()
-                raise DocumentError("Reading documents was stopped.")
-            self._workers.add(worker)
-        return worker
+            if not self._is_closed:
+                self._workers.add(worker)
+                return worker
+        worker.kill()
+        worker.end()
+        raise DocumentError("Reading documents was stopped.")
 
     def _end(self, worker: _Worker) -> None:
         with self._lock:

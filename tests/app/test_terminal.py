@@ -145,6 +145,7 @@ def test_bytes_for_people(number: int, text: str) -> None:
 def test_time_and_counts_for_people() -> None:
     assert terminal.human_time(451) == "0:07:31"
     assert terminal.human_time(36_000) == "10:00:00"
+    assert [terminal.human_took(s) for s in (0.04, 9.94, 9.96, 59.6)] == ["0.0 s", "9.9 s", "10 s", "0:01:00"]
     assert terminal.count(1, "file") == "1 file"
     assert terminal.count(1204, "file") == "1,204 files"
     assert terminal.count(2, "folder, all", "folders") == "2 folders"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kogata.app.show import left_out, near, reasons
-from kogata.app.terminal import Screen, count, human_time
+from kogata.app.terminal import Screen, count, human_took
 
 if TYPE_CHECKING:
     from kogata.ask.report import Report
@@ -26,7 +26,7 @@ def print_report(screen: Screen, report: Report, place: str) -> None:
         if number
     ]
     total = report.added + report.changed + report.moved + report.unchanged
-    took = human_time(sum(report.seconds.values()))
+    took = human_took(sum(report.seconds.values()))
     if done:
         detail = f" ({', '.join(parts)})" if parts else ""
         passages = f"; {count(report.chunks, 'new passage')}" if report.chunks else ""

@@ -236,6 +236,11 @@ def human_time(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def human_took(seconds: float) -> str:
+    """``0.42`` -> ``"0.4 s"``, ``451`` -> ``"0:07:31"``."""
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s" if seconds < 59.5 else human_time(seconds)
+
+
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """``1204, "file"`` -> ``"1,204 files"``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

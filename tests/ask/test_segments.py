@@ -119,7 +119,9 @@ def test_adaptive_search_finds_what_exact_search_finds(tmp_path: Path, monkeypat
 
 
 def test_shortlist_is_really_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a shortlist that cannot hold the answer the answer is missed: the test above does not pass by scanning everything."""
+    """With a shortlist that cannot hold the answer the answer is missed: the test above does not pass by scanning
+    everything.
+    """
     monkeypatch.setattr(search_module, "SHORTLIST", 1)
     monkeypatch.setattr(search_module, "SHORTLIST_PER_RESULT", 1)
     rng = np.random.default_rng(5)
@@ -297,8 +299,10 @@ def test_lying_headers_never_crash(home: SegmentFolder) -> None:
         b"[]", b"{}", b"null", b'{"n": 1}', b"\xff\xfe", b"{" * 3000,
         *(
             (b'{"generation":1,"n":%b,"dimensions":%b,"prefix":%b,"step":1.0,"embedder":"e","checksums_crc":0}' % sizes)
-            for sizes in [(b"-1", b"24", b"0"), (b"1e400", b"24", b"0"), (b"9" * 30, b"24", b"0"), (b'"x"', b"24", b"8"),
-                          (b"4", b"0", b"0"), (b"4", b"24", b"7"), (b"1.5", b"24", b"0"), (b"true", b"24", b"0")]
+            for sizes in [
+                (b"-1", b"24", b"0"), (b"1e400", b"24", b"0"), (b"9" * 30, b"24", b"0"), (b'"x"', b"24", b"8"),
+                (b"4", b"0", b"0"), (b"4", b"24", b"7"), (b"1.5", b"24", b"0"), (b"true", b"24", b"0"),
+            ]
         ),
     ]:  # fmt: skip
         padded = body.ljust(segment.HEADER_BYTES - 16)

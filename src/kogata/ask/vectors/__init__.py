@@ -1,4 +1,6 @@
-"""Vectors on disk and the search over them: immutable memory-mapped segments, adaptive retrieval, a graph for the very large."""
+"""Vectors on disk and the search over them: immutable memory-mapped segments, adaptive retrieval, a graph for the
+very large.
+"""
 
 from kogata.ask.vectors.folder import SegmentFolder
 from kogata.ask.vectors.search import VectorSet

@@ -1,11 +1,13 @@
 """The folder of segments beside an index file: open, append with merging, verify, remove what no manifest names.
 
-The manifest is the store's (its SQLite table `segments`, one SegmentRecord a row), written in the transaction that also records the
-vectors. So a crash at any point leaves the previous state: files that no committed manifest names are removed by the next writer.
+The manifest is the store's (its SQLite table `segments`, one SegmentRecord a row), written in the transaction that
+also records the vectors. So a crash at any point leaves the previous state: files that no committed manifest names
+are removed by the next writer.
 
-Who calls what: readers `open` the records of their SQLite snapshot. The one writer calls `append` or `rebuild`, commits the records it
-gets back together with the tombstones that remain, then calls `remove_unlisted`. A reader whose file was removed between its
-snapshot and `open` gets DamagedIndexError, reads the manifest again and finds it changed.
+Who calls what: readers `open` the records of their SQLite snapshot. The one writer calls `append` or `rebuild`,
+commits the records it gets back together with the tombstones that remain, then calls `remove_unlisted`. A reader
+whose file was removed between its snapshot and `open` gets DamagedIndexError, reads the manifest again and finds it
+changed.
 """
 
 from __future__ import annotations
@@ -44,9 +46,9 @@ class SegmentFolder:
     def open(self, records: Iterable[SegmentRecord], *, verify: bool = False) -> tuple[Segment, ...]:
         """Map the segments that the manifest names. Raises DamagedIndexError for any that is missing or not intact.
 
-        Every byte is compared with its checksum the first time a file is opened after it was written or touched (size, times and
-        inode are remembered in verified.json); afterwards an open compares two random MiB, unless `verify` asks for all: the
-        writer does, so that decay on disk is found at the next `kogata index`.
+        Every byte is compared with its checksum the first time a file is opened after it was written or touched
+        (size, times and inode are remembered in verified.json); afterwards an open compares two random MiB, unless
+        `verify` asks for all: the writer does, so that decay on disk is found at the next `kogata index`.
         """
         known = self._verified()
         segments = []
@@ -73,10 +75,11 @@ class SegmentFolder:
     ) -> tuple[list[SegmentRecord], NDArray[np.int64]]:
         """Write new rows (any order; float32 or float16 [m, D]) as a segment, merging smaller neighbours into it.
 
-        Returns the new manifest and the tombstones still needed: those of rows in segments that were left alone. Ids are never
-        used twice by a store, so a tombstone cannot hit a later row. A segment is taken in while it has fewer than twice the rows
-        gathered so far (each row is copied about log2(n) times in all), or when over half of it is deleted.
-        With no new rows it only compacts; m = 0 and nothing to compact returns the manifest as it was.
+        Returns the new manifest and the tombstones still needed: those of rows in segments that were left alone. Ids
+        are never used twice by a store, so a tombstone cannot hit a later row. A segment is taken in while it has
+        fewer than twice the rows gathered so far (each row is copied about log2(n) times in all), or when over half
+        of it is deleted. With no new rows it only compacts; m = 0 and nothing to compact returns the manifest as it
+        was.
         """
         order = np.argsort(ids, kind="stable")
         fresh = Source(np.ascontiguousarray(ids[order], np.int64), np.ascontiguousarray(vectors[order], np.float16))
@@ -88,7 +91,9 @@ class SegmentFolder:
     def rebuild(
         self, records: Sequence[SegmentRecord], rows: Iterable[tuple[NDArray[np.int64], NDArray[np.floating]]]
     ) -> list[SegmentRecord]:
-        """All segments anew from blocks of (ids, vectors) of the live rows, as the store reads them. `records`: the old manifest."""
+        """All segments anew from blocks of (ids, vectors) of the live rows, as the store reads them. `records`: the
+        old manifest.
+        """
         generation = max((record.generation for record in records), default=0)
         made: list[SegmentRecord] = []
         for ids, vectors in gathered(rows, REBUILD_ROWS):
@@ -104,7 +109,10 @@ class SegmentFolder:
             if path.name != VERIFIED and graph.segment_name(path.name) not in named:
                 try:
                     path.unlink()
-                except (FileNotFoundError, PermissionError):  # Windows refuses while a reader has it mapped: the next time, then
+                except (
+                    FileNotFoundError,
+                    PermissionError,
+                ):  # Windows refuses while a reader has it mapped: the next time, then
                     continue
 
     def build_graphs(self, records: Iterable[SegmentRecord]) -> None:

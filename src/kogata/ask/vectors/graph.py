@@ -1,8 +1,8 @@
 """Above a million rows: usearch's HNSW graph over the prefix takes the scan's place (optional extra `ann`).
 
-The graph is a file beside its segment, `<segment>.<its CRC-32>.hnsw`: it can be deleted at any time, is built by the writer in the
-background of nothing else (minutes for a million rows), and is used by whoever finds it intact. It holds the prefix as int8
-(the 4-bit codes, centred), keyed by row, and is memory-mapped, not loaded.
+The graph is a file beside its segment, `<segment>.<its CRC-32>.hnsw`: it can be deleted at any time, is built by the
+writer in the background of nothing else (minutes for a million rows), and is used by whoever finds it intact. It
+holds the prefix as int8 (the 4-bit codes, centred), keyed by row, and is memory-mapped, not loaded.
 """
 
 from __future__ import annotations
@@ -44,12 +44,19 @@ def new_index(prefix: int) -> Any:
     from usearch.index import Index
 
     return Index(
-        ndim=prefix, metric="ip", dtype="i8", connectivity=CONNECTIVITY, expansion_add=EXPANSION_ADD, expansion_search=EXPANSION_SEARCH
+        ndim=prefix,
+        metric="ip",
+        dtype="i8",
+        connectivity=CONNECTIVITY,
+        expansion_add=EXPANSION_ADD,
+        expansion_search=EXPANSION_SEARCH,
     )
 
 
 def build(segment: Segment) -> None:
-    """Write the segment's graph if it is wanted and there is none intact. Temporary file, rename; a crash leaves no graph."""
+    """Write the segment's graph if it is wanted and there is none intact. Temporary file, rename; a crash leaves no
+    graph.
+    """
     if not wanted(segment) or opened(segment.path) is not None:
         return
     index = new_index(segment.header.prefix)
@@ -95,9 +102,11 @@ def file_crc(path: Path) -> int:
     return crc
 
 
-def search(segment: Segment, q_D: NDArray[np.float32], size: int, mask: NDArray[np.bool_] | None) -> NDArray[np.int64] | None:
-    """The rows that the graph gives as the shortlist, ascending; None where the scan must do it: no graph, or a filter (mask, bool
-    [n]) that would leave too few of the graph's rows."""
+def search(
+    segment: Segment, q_D: NDArray[np.float32], size: int, mask: NDArray[np.bool_] | None
+) -> NDArray[np.int64] | None:
+    """The rows that the graph gives as the shortlist, ascending; None where the scan must do it: no graph, or a
+    filter (mask, bool [n]) that would leave too few of the graph's rows."""
     if segment.prefix is None or not wanted(segment) or (mask is not None and mask.mean() < 0.5):
         return None
     index = opened(segment.path)

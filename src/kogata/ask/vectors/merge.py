@@ -17,7 +17,9 @@ from kogata.ask.vectors.segment import WRITE_ROWS, Block
 
 @dataclass(frozen=True)
 class Source:
-    """ids int64 [m] ascending; vectors f16 [N, D]; rows int64 [m]: where in `vectors` each id's row is (None: in order)."""
+    """ids int64 [m] ascending; vectors f16 [N, D]; rows int64 [m]: where in `vectors` each id's row is (None: in
+    order).
+    """
 
     ids: NDArray[np.int64]
     vectors: NDArray[np.float16]

@@ -1,11 +1,12 @@
 """The short form of a vector that a search scans first: its leading principal components at 4 bits.
 
-No embedder needs to be trained for it. A plain prefix of the raw dimensions of an ordinary model is a poor shortlist; the leading
-principal components of the collection itself are the best linear one (they minimise the squared error of inner products between
-vectors of that collection), so they are learnt when a segment is written and stored in it. They are then turned by a fixed random
-rotation, which spreads variance evenly over the kept dimensions: with one step size for all, 4-bit codes lose almost nothing.
-A constant added to a vector's codes moves all inner products of one query alike, so neither the mean nor the code's offset is needed
-to rank. Figures: docs/LOG.md and bench/search_speed.py.
+No embedder needs to be trained for it. A plain prefix of the raw dimensions of an ordinary model is a poor shortlist;
+the leading principal components of the collection itself are the best linear one (they minimise the squared error of
+inner products between vectors of that collection), so they are learnt when a segment is written and stored in it.
+They are then turned by a fixed random rotation, which spreads variance evenly over the kept dimensions: with one step
+size for all, 4-bit codes lose almost nothing. A constant added to a vector's codes moves all inner products of one
+query alike, so neither the mean nor the code's offset is needed to rank. Figures: docs/LOG.md and
+bench/search_speed.py.
 
 Shapes: n rows, D dimensions, P prefix dimensions (a multiple of 8), R = min(P, D) of which are used.
 """
@@ -25,21 +26,25 @@ ROTATION_SEED = 1
 
 @dataclass(frozen=True)
 class Prefix:
-    """A learnt projection. basis_PD: f32, rows beyond R are zeros; centre_P: the projected mean; step: width of one code."""
+    """A learnt projection. basis_PD: f32, rows beyond R are zeros; centre_P: the projected mean; step: width of one
+    code.
+    """
 
     basis_PD: NDArray[np.float32]
     centre_P: NDArray[np.float32]
     step: float
 
     def codes(self, vectors_nD: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Codes 0..15 of the vectors, uint8 [n, P]. The centre is the middle of a step, so that rounding noise of vectors that are
-        all alike decides nothing."""
+        """Codes 0..15 of the vectors, uint8 [n, P]. The centre is the middle of a step, so that rounding noise of
+        vectors that are all alike decides nothing."""
         projected_nP = vectors_nD.astype(np.float32) @ self.basis_PD.T - self.centre_P
         codes_nP: NDArray[np.uint8] = np.clip(np.rint(projected_nP / self.step) + 8, 0, 15).astype(np.uint8)
         return codes_nP
 
     def weights(self, q_D: NDArray[np.float32]) -> NDArray[np.int8]:
-        """The query's int8 weights [P]: sums of weight times code order rows as inner products of the projections do."""
+        """The query's int8 weights [P]: sums of weight times code order rows as inner products of the projections
+        do.
+        """
         projected_P = self.basis_PD @ q_D
         largest = float(np.abs(projected_P).max())
         if largest == 0:

@@ -1,8 +1,8 @@
 """Adaptive retrieval over a snapshot: segments, the tail of newer rows, and what was deleted since.
 
-A large segment is searched in two steps: its 4-bit prefix codes are scanned for a shortlist, the shortlist is scored by the full
-f16 vectors. Small segments and the tail are scored in full at once. Every score returned is the full vector's, so that results
-of all parts merge, and exact and adaptive search differ only in which rows they looked at.
+A large segment is searched in two steps: its 4-bit prefix codes are scanned for a shortlist, the shortlist is scored
+by the full f16 vectors. Small segments and the tail are scored in full at once. Every score returned is the full
+vector's, so that results of all parts merge, and exact and adaptive search differ only in which rows they looked at.
 
 Shapes: n rows of a segment, D dimensions, K results, t tail rows, m ids.
 """
@@ -28,8 +28,8 @@ SHORTLIST_PER_RESULT = 32
 class VectorSet:
     """An immutable snapshot, safe to search from several threads.
 
-    segments: open ones; tail_ids int64 [t] and tail_vectors f32 or f16 [t, D]: rows not in any segment yet; deleted int64: ids
-    whose rows in the segments no longer count.
+    segments: open ones; tail_ids int64 [t] and tail_vectors f32 or f16 [t, D]: rows not in any segment yet; deleted
+    int64: ids whose rows in the segments no longer count.
     """
 
     def __init__(
@@ -45,7 +45,10 @@ class VectorSet:
     @property
     def n(self) -> int:
         """Rows that can be found."""
-        alive = sum(len(s.ids_n) if mask is None else int(mask.sum()) for s, mask in zip(self._segments, self._alive, strict=True))
+        alive = sum(
+            len(s.ids_n) if mask is None else int(mask.sum())
+            for s, mask in zip(self._segments, self._alive, strict=True)
+        )
         return len(self._tail_ids) + alive
 
     @cached_property
@@ -60,10 +63,12 @@ class VectorSet:
     def search(
         self, q_D: ArrayLike, k: int, *, exact: bool = False, allowed: ArrayLike | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k live rows with the highest inner product: (scores f32 [K], ids int64 [K]), best first, ties by lowest id.
+        """The k live rows with the highest inner product: (scores f32 [K], ids int64 [K]), best first, ties by lowest
+        id.
 
-        K is k or, where fewer rows are live and allowed, their number. exact: score every row by its full vector. allowed: the
-        only ids that may be returned (any order). Raises BadInput for k < 1 or a query that is not D finite numbers.
+        K is k or, where fewer rows are live and allowed, their number. exact: score every row by its full vector.
+        allowed: the only ids that may be returned (any order). Raises BadInput for k < 1 or a query that is not D
+        finite numbers.
         """
         query_D = np.asarray(q_D, np.float32)
         ids = None if allowed is None else np.unique(np.asarray(allowed, np.int64))
@@ -117,10 +122,17 @@ class VectorSet:
         candidates = len(segment.ids_n) if mask is None else int(mask.sum())
         size = max(SHORTLIST, SHORTLIST_PER_RESULT * k)
         subset = None
-        if segment.prefix is not None and not exact and candidates > max(EXACT_ROWS, 2 * size) and np.isfinite(query_D).all():
+        if (
+            segment.prefix is not None
+            and not exact
+            and candidates > max(EXACT_ROWS, 2 * size)
+            and np.isfinite(query_D).all()
+        ):
             subset = graph.search(segment, query_D, size, mask)
             if subset is None:
-                subset = shortlist(segment.prefix.weights(query_D), segment.codes_BG64, segment.header.n, size, allowed=mask)
+                subset = shortlist(
+                    segment.prefix.weights(query_D), segment.codes_BG64, segment.header.n, size, allowed=mask
+                )
             mask = None
         scores, rows_1K = topk(query_D[None], segment.full_nD, k, allowed=mask, subset=subset)
         return scores[0], segment.ids_n[rows_1K[0]]

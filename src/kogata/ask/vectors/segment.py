@@ -6,8 +6,8 @@
            full float16 [n, D]
            checksums: CRC-32 of every MiB between the header and here
 
-Every block starts at a multiple of 64 bytes. The header names generation, counts, embedder and the checksum of the checksums,
-so the header's own CRC, which the store's manifest keeps, pins every byte of the file.
+Every block starts at a multiple of 64 bytes. The header names generation, counts, embedder and the checksum of the
+checksums, so the header's own CRC, which the store's manifest keeps, pins every byte of the file.
 
 Shapes: n rows, D dimensions, P prefix dimensions, B = ceil(n/16) blocks, G = P/8 groups.
 """
@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,9 @@ class Header:
     def to_bytes(self) -> bytes:
         body = json.dumps(asdict(self)).encode().ljust(HEADER_BYTES - 16)
         if len(body) != HEADER_BYTES - 16:
-            raise ValueError(f"the embedder's identity is too long for a segment's header: {len(self.embedder)} characters")
+            raise ValueError(
+                f"the embedder's identity is too long for a segment's header: {len(self.embedder)} characters"
+            )
         return struct.pack("<8sII", MAGIC, VERSION, zlib.crc32(body)) + body
 
     @classmethod
@@ -101,12 +103,16 @@ class Header:
 
 
 def damaged(name: str, how: str) -> DamagedIndexError:
-    return DamagedIndexError(f"The vector segment {name} {how}.", hint="It can be rebuilt from the index file: kogata index --rebuild")
+    return DamagedIndexError(
+        f"The vector segment {name} {how}.", hint="It can be rebuilt from the index file: kogata index --rebuild"
+    )
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An open segment. The arrays are views of the mapping, which lives as long as they do, even when the file is removed."""
+    """An open segment. The arrays are views of the mapping, which lives as long as they do, even when the file is
+    removed.
+    """
 
     path: Path
     record: SegmentRecord
@@ -122,7 +128,8 @@ class Segment:
     def open(cls, path: Path, record: SegmentRecord | None = None) -> Segment:
         """Map the file and check header and size (bounded time, whatever the size); see verify for the rest.
 
-        Raises DamagedIndexError for a file that is missing, cut short, of another version or not the one that the record names.
+        Raises DamagedIndexError for a file that is missing, cut short, of another version or not the one that the
+        record names.
         """
         try:
             with path.open("rb") as file:
@@ -139,31 +146,33 @@ class Segment:
         if record is not None and (record.checksum, record.n) != (found.checksum, found.n):
             raise damaged(path.name, "is not the one that the index file names")
 
-        def view(name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[np.generic]:
+        def view(name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
             offset, n_bytes = blocks[name]
             return np.frombuffer(mapping, np.uint8, n_bytes, offset).view(dtype).reshape(shape)
 
         n, d, p = header.n, header.dimensions, header.prefix
         checksums = view("checksums", np.uint32, (-1,))
-        if zlib.crc32(checksums) != header.checksums_crc:  # type: ignore[arg-type]
+        if zlib.crc32(checksums.data) != header.checksums_crc:
             raise damaged(path.name, "has damaged checksums")
-        prefix = Prefix(view("basis", np.float32, (p, d)), view("centre", np.float32, (p,)), header.step) if p else None  # type: ignore[arg-type]
+        basis_PD, centre_P = view("basis", np.float32, (p, d)), view("centre", np.float32, (p,))
         return cls(
             path=path,
             record=found,
             header=header,
-            ids_n=view("ids", np.int64, (n,)),  # type: ignore[arg-type]
-            full_nD=view("full", np.float16, (n, d)),  # type: ignore[arg-type]
-            codes_BG64=view("codes", np.uint8, (-(-n // 16), p // 8, 64)),  # type: ignore[arg-type]
-            prefix=prefix,
-            checksums=checksums,  # type: ignore[arg-type]
+            ids_n=view("ids", np.int64, (n,)),
+            full_nD=view("full", np.float16, (n, d)),
+            codes_BG64=view("codes", np.uint8, (-(-n // 16), p // 8, 64)),
+            prefix=Prefix(basis_PD, centre_P, header.step) if p else None,
+            checksums=checksums,
             payload=np.frombuffer(mapping, np.uint8, blocks["checksums"][0] - HEADER_BYTES, HEADER_BYTES),
         )
 
     def verify(self, pieces: Iterable[int] | None = None) -> None:
-        """Compare the given MiB pieces (all for None) with their checksums. Raises DamagedIndexError at the first that differs."""
+        """Compare the given MiB pieces (all for None) with their checksums. Raises DamagedIndexError at the first
+        that differs.
+        """
         for piece in range(len(self.checksums)) if pieces is None else pieces:
-            if zlib.crc32(self.payload[piece * PIECE : (piece + 1) * PIECE]) != self.checksums[piece]:
+            if zlib.crc32(self.payload[piece * PIECE : (piece + 1) * PIECE].data) != self.checksums[piece]:
                 raise damaged(self.path.name, "holds bytes that changed on disk")
 
 
@@ -189,14 +198,17 @@ def write_segment(
     prefix: Prefix | None,
     blocks: Iterable[Block],
 ) -> SegmentRecord:
-    """Write n rows given as blocks of WRITE_ROWS (the last may be shorter), ids ascending throughout, as one new file of the folder.
+    """Write n rows given as blocks of WRITE_ROWS (the last may be shorter), ids ascending throughout, as one new file
+    of the folder.
 
-    The name carries generation and checksum: a name means one content for ever. Temporary file, fsync, rename, fsync of the folder;
-    whatever interrupts it leaves at most a temporary file, which the next append removes. Memory: one block.
-    Raises OSError where the disk is full.
+    The name carries generation and checksum: a name means one content for ever. Temporary file, fsync, rename, fsync
+    of the folder; whatever interrupts it leaves at most a temporary file, which the next append removes. Memory: one
+    block. Raises OSError where the disk is full.
     """
-    header = Header(generation, n, dimensions, len(prefix.basis_PD) if prefix else 0, prefix.step if prefix else 0.0, embedder, 0)
-    layout, size = header.layout()
+    header = Header(
+        generation, n, dimensions, len(prefix.basis_PD) if prefix else 0, prefix.step if prefix else 0.0, embedder, 0
+    )
+    layout, _ = header.layout()
     temporary = folder / f".{generation:06d}.tmp"
     try:
         with temporary.open("w+b") as file:
@@ -220,7 +232,9 @@ def write_segment(
     return record_of(name, header)
 
 
-def write_blocks(file: BinaryIO, layout: dict[str, tuple[int, int]], prefix: Prefix | None, blocks: Iterable[Block]) -> int:
+def write_blocks(
+    file: BinaryIO, layout: dict[str, tuple[int, int]], prefix: Prefix | None, blocks: Iterable[Block]
+) -> int:
     if prefix is not None:
         put(file, layout["basis"][0], prefix.basis_PD)
         put(file, layout["centre"][0], prefix.centre_P)

@@ -1,9 +1,10 @@
 """Dense scoring fused with top-k, and the 4-bit prefix scan that shortlists rows for it.
 
-`topk` scores f32, f16 or int8 rows exactly as stored; `shortlist` scans prefix codes (rows.pack_codes) and returns the rows worth
-scoring. Results never depend on the number of threads; equal scores go to the lowest row.
+`topk` scores f32, f16 or int8 rows exactly as stored; `shortlist` scans prefix codes (rows.pack_codes) and returns
+the rows worth scoring. Results never depend on the number of threads; equal scores go to the lowest row.
 
-Shapes: Q queries, N rows, D dimensions, K results, P prefix dimensions, B blocks of 16 rows, G groups of 8 dimensions, S shortlist.
+Shapes: Q queries, N rows, D dimensions, K results, P prefix dimensions, B blocks of 16 rows, G groups of 8
+dimensions, S shortlist.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kogata.errors import BadInput
-from kogata.ops import dispatch
+from kogata.ops.dispatch import table
 from kogata.ops.score.rows import Int8Rows, Rows, describe, pack_codes, unpack_codes
 
 __all__ = ["Int8Rows", "pack_codes", "shortlist", "topk", "unpack_codes"]
@@ -30,10 +31,10 @@ def topk(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k rows with the highest inner product for each query: (scores f32 [Q, K], rows int64 [Q, K]), best first.
 
-    rows: C-contiguous f32 or f16 [N, D], or Int8Rows (then the query is quantised to int8 too). allowed: bool [N], rows that may be
-    returned. subset: the only rows to score (any order, repeats counted once). K is k or, where there are fewer, the number of
-    candidate rows. A row whose score is not a number counts as -inf. Raises BadInput for k < 1, a query that is not finite, or
-    shapes and types that do not fit.
+    rows: C-contiguous f32 or f16 [N, D], or Int8Rows (then the query is quantised to int8 too). allowed: bool [N],
+    rows that may be returned. subset: the only rows to score (any order, repeats counted once). K is k or, where
+    there are fewer, the number of candidate rows. A row whose score is not a number counts as -inf. Raises BadInput
+    for k < 1, a query that is not finite, or shapes and types that do not fit.
     """
     count = positive(k, "k")
     stored_ND = check_rows(rows)
@@ -47,7 +48,8 @@ def topk(
     count = min(count, n if candidates_M is None else len(candidates_M))
     if count == 0 or len(queries_QD) == 0:
         return np.empty((len(queries_QD), count), np.float32), np.empty((len(queries_QD), count), np.int64)
-    return dispatch.table().score_topk(queries_QD, rows, count, candidates_M)
+    scores_QK, index_QK = table().score_topk(queries_QD, rows, count, candidates_M)
+    return scores_QK, index_QK
 
 
 def shortlist(
@@ -58,11 +60,17 @@ def shortlist(
     *,
     allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """The `size` rows of the first n with the highest sums of weight times 4-bit code, ascending by row (so that reranking reads
-    forward); equal sums: the lowest rows; all allowed rows where there are fewer. int64 [S]. Raises BadInput as topk does.
+    """The `size` rows of the first n with the highest sums of weight times 4-bit code, ascending by row (so that
+    reranking reads forward); equal sums: the lowest rows; all allowed rows where there are fewer. int64 [S]. Raises
+    BadInput as topk does.
     """
     count = positive(size, "The shortlist's size")
-    if packed_BG64.dtype != np.uint8 or packed_BG64.ndim != 3 or packed_BG64.shape[2] != 64 or not contiguous(packed_BG64):
+    if (
+        packed_BG64.dtype != np.uint8
+        or packed_BG64.ndim != 3
+        or packed_BG64.shape[2] != 64
+        or not contiguous(packed_BG64)
+    ):
         raise BadInput(f"Packed codes must be contiguous uint8 [B, G, 64], not {describe(packed_BG64)}.")
     if not 0 <= n <= len(packed_BG64) * 16:
         raise BadInput(f"{len(packed_BG64)} blocks hold 0 to {len(packed_BG64) * 16} rows, not {n}.")
@@ -71,7 +79,10 @@ def shortlist(
     count = min(count, n if allowed is None else int(np.count_nonzero(check_allowed(n, allowed))))
     if count == 0:
         return np.empty(0, np.int64)
-    return dispatch.table().score_shortlist(np.ascontiguousarray(weights_P), packed_BG64, n, count, allowed)
+    rows_S: NDArray[np.int64] = table().score_shortlist(
+        np.ascontiguousarray(weights_P), packed_BG64, n, count, allowed
+    )
+    return rows_S
 
 
 def positive(value: int, what: str) -> int:

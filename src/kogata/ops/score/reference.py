@@ -34,7 +34,9 @@ def topk_int8(q_QD: Any, q_scales_Q: Any, rows_ND: Any, scales_N: Any, k: int) -
 
 
 def shortlist(weights_P: Any, codes_NP: Any, size: int) -> Any:
-    """Rows with the `size` highest sums of weight times code, ascending by row; equal sums: the lowest rows. int64 [S]."""
+    """Rows with the `size` highest sums of weight times code, ascending by row; equal sums: the lowest rows. int64
+    [S].
+    """
     xp = array_namespace(weights_P, codes_NP)
     sums_N = xp.astype(codes_NP, xp.int64) @ xp.astype(weights_P, xp.int64)
     return xp.sort(best(sums_N[None, :], size)[0, :])

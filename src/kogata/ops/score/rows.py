@@ -26,9 +26,8 @@ class Int8Rows:
         if self.codes_ND.ndim != 2 or self.codes_ND.dtype != np.int8:
             raise BadInput(f"int8 rows need codes of type int8 in two dimensions, not {describe(self.codes_ND)}.")
         if self.scales_N.shape != self.codes_ND.shape[:1] or self.scales_N.dtype != np.float32:
-            raise BadInput(
-                f"int8 rows need one float32 scale for each of {len(self.codes_ND)} rows, not {describe(self.scales_N)}."
-            )
+            needed = f"one float32 scale for each of {len(self.codes_ND)} rows"
+            raise BadInput(f"int8 rows need {needed}, not {describe(self.scales_N)}.")
 
     @classmethod
     def quantise(cls, rows_ND: NDArray[np.floating]) -> Int8Rows:
@@ -56,9 +55,9 @@ def describe(array: NDArray[np.generic]) -> str:
 def pack_codes(codes_NP: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """4-bit codes (0..15) in the scan's order, uint8 [B, G, 64]; missing rows of the last block are zeros.
 
-    Sixteen rows lie side by side, so that one dot-product instruction over four dimensions yields sixteen sums and no sum is
-    ever folded across lanes. In block b, group g, byte 4*r + j: its low half is row 16b+r, dimension 8g+j; its high half
-    dimension 8g+4+j. One layout for every instruction set.
+    Sixteen rows lie side by side, so that one dot-product instruction over four dimensions yields sixteen sums and no
+    sum is ever folded across lanes. In block b, group g, byte 4*r + j: its low half is row 16b+r, dimension 8g+j; its
+    high half dimension 8g+4+j. One layout for every instruction set.
     """
     n, p = codes_NP.shape
     if p % 8:

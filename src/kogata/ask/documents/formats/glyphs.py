@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,9 +155,12 @@ def without_ruby(pieces: list[Piece]) -> tuple[list[Piece], int]:
     small = [p for p in pieces if _KANA.fullmatch(p.text)]
     if not small:
         return pieces, 0
+    bases = sorted(pieces, key=lambda p: p.y1)
+    tops = [p.y1 for p in bases]
+    reach = 0.6 * max(p.size for p in pieces)
     ruby: set[int] = set()
     for piece in small:
-        for base in pieces:
+        for base in bases[bisect_left(tops, piece.y0 - reach) : bisect_right(tops, piece.y0 + reach)]:
             if (
                 piece.size <= 0.65 * base.size
                 and piece.x0 < base.x1 + 0.5 * piece.size

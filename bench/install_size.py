@@ -3,7 +3,8 @@
     python bench/install_size.py [--cached]
 
 Installs into a fresh virtual environment in a temporary folder, without pip's cache unless `--cached`. The time
-includes downloading, so it says as much about the connection as about the package; building is timed apart. Goal: under 450 MB with the interim model's package.
+includes downloading, so it says as much about the connection as about the package; building is timed apart.
+Goal: under 450 MB with the interim model's package.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from _facts import data
+
 N_SENTENCES = 1_000_000
 N_QUERIES = 1_000
 SHARD = 8_192
@@ -38,11 +40,6 @@ def folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("kogata")) / "million"
-
-
-def data() -> Path:
-    """The data folder: $KOGATA_DATA or ../shared/data beside the repository."""
-    return Path(os.environ.get("KOGATA_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
 def write_atomically(path: Path, payload: bytes) -> None:

@@ -34,6 +34,8 @@ inline void relax() {
 // About 30 us of spinning: longer than the gap between two operators of a forward pass, shorter than anyone notices.
 constexpr int kSpins = 1000;
 
+constexpr uint32_t kClosed = UINT32_MAX;  // no job has so many chunks
+
 constexpr uint64_t ticket(uint32_t epoch, uint32_t next) { return (static_cast<uint64_t>(epoch) << 32) | next; }
 
 class Pool {
@@ -44,11 +46,14 @@ class Pool {
 
   bool try_run(int64_t n_chunks, void (*body)(void*, int64_t), void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
-    body_.store(body, std::memory_order_relaxed);
-    context_.store(context, std::memory_order_relaxed);
-    n_chunks_.store(static_cast<uint32_t>(n_chunks), std::memory_order_relaxed);
-    done_.store(0, std::memory_order_relaxed);
     const uint32_t epoch = ++epoch_;
+    // Closed before the fields change: a late worker that holds the old job's last ticket and already reads the new
+    // number of chunks finds that its ticket is no longer in force.
+    state_.store(ticket(epoch, kClosed), std::memory_order_seq_cst);
+    body_.store(body, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    n_chunks_.store(static_cast<uint32_t>(n_chunks), std::memory_order_release);
+    done_.store(0, std::memory_order_relaxed);
     state_.store(ticket(epoch, 0), std::memory_order_seq_cst);
     wake_.fetch_add(1, std::memory_order_seq_cst);
     if (parked_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
@@ -82,9 +87,9 @@ class Pool {
     uint64_t state = state_.load(std::memory_order_acquire);
     while (static_cast<uint32_t>(state >> 32) == epoch) {
       const auto next = static_cast<uint32_t>(state);
-      auto* body = body_.load(std::memory_order_relaxed);
-      void* context = context_.load(std::memory_order_relaxed);
-      const uint32_t n = n_chunks_.load(std::memory_order_relaxed);
+      auto* body = body_.load(std::memory_order_acquire);
+      void* context = context_.load(std::memory_order_acquire);
+      const uint32_t n = n_chunks_.load(std::memory_order_acquire);
       if (next >= n) return;
       if (!state_.compare_exchange_weak(state, ticket(epoch, next + 1), std::memory_order_acq_rel)) continue;
       body(context, next);

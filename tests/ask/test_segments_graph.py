@@ -1,4 +1,4 @@
-"""The HNSW graph above a million rows, with the limit lowered: used when there, never trusted when damaged, never needed."""
+"""The HNSW graph above a million rows, with the limit lowered: used when there, not trusted when damaged, never needed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +85,8 @@ def _recall() -> dict[str, Any]:
 
 
 def _remember(key: str, value: list[Any]) -> None:
+    import tempfile
+
     known = _recall()
     known.pop(key, None)
     known[key] = value

@@ -43,7 +43,7 @@ def _add(block: list[str], name: str, out: Builder) -> str:
         if line[:1].strip() and line[0] not in "#/*@-;%":
             found = _DEFINITION.match(line)
             new = next((g for g in found.groups() if g), "") if found else ""
-            name = new.strip('"`') if new and line.split(None, 1)[0].rstrip("(") not in _CONTROL else ""
+            name = new.strip('"`:') if new and line.split(None, 1)[0].rstrip("(") not in _CONTROL else ""
             break
     out.under(name)
     out.add("code", "\n".join(block))

@@ -77,7 +77,9 @@ TEXTS = st.one_of(
     st.text(alphabet="👩‍👩‍👧é\u0301\u200d🇯🇵がか\u3099", max_size=60),
     st.integers(1, 300).map(lambda n: "x" * n),
 )
-BLOCKS = st.lists(st.tuples(st.sampled_from(["heading", "paragraph", "go on", "code", "table", "list"]), TEXTS), max_size=12)
+BLOCKS = st.lists(
+    st.tuples(st.sampled_from(["heading", "paragraph", "go on", "code", "table", "list"]), TEXTS), max_size=12
+)
 
 
 @settings(deadline=None)
@@ -127,7 +129,16 @@ def test_a_heading_stays_with_a_paragraph_that_is_nearly_too_long() -> None:
 
 def test_sections_begin_chunks_unless_the_one_before_is_short() -> None:
     long, short = "word " * 30, "word " * 3
-    document = build([("heading", "A"), ("paragraph", long), ("heading", "Bb"), ("paragraph", short), ("heading", "Ccc"), ("paragraph", short)])
+    document = build(
+        [
+            ("heading", "A"),
+            ("paragraph", long),
+            ("heading", "Bb"),
+            ("paragraph", short),
+            ("heading", "Ccc"),
+            ("paragraph", short),
+        ]
+    )
     assert document is not None
     chunks = chunk(document, by_word, max_tokens=60)
     assert [document.text[c.start : c.end].split()[0] for c in chunks] == ["A", "Bb"]

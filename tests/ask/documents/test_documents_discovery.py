@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sample documents read best unbroken)
 """Finding files: what is left out and why; git itself is the oracle for .gitignore."""
 
 from __future__ import annotations
@@ -62,13 +63,19 @@ def test_gitignore_as_git_itself_reads_it(tmp_path: Path) -> None:
         "src/deep/keep.tmp", "docs/a.md", "docs/b.md", "docs/sub/a.md", "only/at/root.txt", "root.txt", "x/foo/bar/t.txt",
         "sp ace.txt", "#hash.txt", "日本語.txt", "除外.txt",
     )  # fmt: skip
-    make(tmp_path, ".gitignore", text="# comment\n*.log\n!keep.log\nbuild/\n/root.txt\nx/**/t.txt\n\\#hash.txt\n除外.txt\nsp ace.txt\n")
+    make(
+        tmp_path,
+        ".gitignore",
+        text="# comment\n*.log\n!keep.log\nbuild/\n/root.txt\nx/**/t.txt\n\\#hash.txt\n除外.txt\nsp ace.txt\n",
+    )
     make(tmp_path, "src/.gitignore", text="*.tmp\n!deep/keep.tmp\n")
     make(tmp_path, "docs/.gitignore", text="/a.md\n")
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(tmp_path), *words], capture_output=True, text=True, check=True, env=environment).stdout
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *words], capture_output=True, text=True, check=True, env=environment
+        ).stdout
 
     git("init", "-q")
     (tmp_path / ".git" / "info").mkdir(exist_ok=True)
@@ -177,6 +184,13 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
 def test_guesses_of_kinds(tmp_path: Path) -> None:
     make(tmp_path, "README", "a.PDF", "b.Tar.gz", "c.py", "d", "e.html", "f.tsv")
     guesses = {os.path.basename(i.path): i.kind_guess for i in discover([tmp_path]) if isinstance(i, Found)}
-    assert guesses == {b"README": "txt", b"a.PDF": "pdf", b"c.py": "code", b"d": None, b"e.html": "html", b"f.tsv": "csv"}
+    assert guesses == {
+        b"README": "txt",
+        b"a.PDF": "pdf",
+        b"c.py": "code",
+        b"d": None,
+        b"e.html": "html",
+        b"f.tsv": "csv",
+    }
     every = [suffix for suffixes in kinds().values() for suffix in suffixes]
     assert len(every) == len(set(every))

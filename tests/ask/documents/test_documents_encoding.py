@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sample documents read best unbroken)
 """Encodings found out: Python's own codecs are the oracle (text encoded by them must come back)."""
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def test_japanese_in_every_encoding(text: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-@pytest.mark.parametrize("text", [KUMO, KUMO + "\n", "Plain English text, no mark.\n", "吾輩は猫である。\n名前はまだ無い。\n"])
+@pytest.mark.parametrize(
+    "text", [KUMO, KUMO + "\n", "Plain English text, no mark.\n", "吾輩は猫である。\n名前はまだ無い。\n"]
+)
 def test_wide_encodings_without_a_mark(text: str, codec: str) -> None:
     assert decode(text.encode(codec)).text == text
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sample documents read best unbroken)
 """What each format gives: text as a reader sees it, headings, tables, pages, exact offsets."""
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def test_fixtures_have_exact_offsets_and_titles(path: Path) -> None:
     assert Document.from_dict(json.loads(json.dumps(document.to_dict()))) == document
 
 
-@pytest.mark.parametrize("name", ["kumo_yoko.docx", "kumo_tate.docx", "kumo_yoko.odt", "kumo_tate.odt", "kumo_yoko.html"])
+@pytest.mark.parametrize(
+    "name", ["kumo_yoko.docx", "kumo_tate.docx", "kumo_yoko.odt", "kumo_tate.odt", "kumo_yoko.html"]
+)
 def test_japanese_headings_and_ruby(name: str) -> None:
     document = parse(FIXTURES / name)
     assert [text for kind, text in blocks(document) if kind == "heading"] == ["蜘蛛の糸", "一"]
@@ -57,7 +60,10 @@ def test_word_processor_documents(name: str) -> None:
     document = parse(FIXTURES / name)
     found = blocks(document)
     assert ("list", "- Radius") in found
-    assert ("table", "Planet | Moons | Day in hours\nMercury | 0 | 4222.6\nVenus | 0 | 2802.0\nEarth | 1 | 24.0\nMars | 2 | 24.7") in found
+    assert (
+        "table",
+        "Planet | Moons | Day in hours\nMercury | 0 | 4222.6\nVenus | 0 | 2802.0\nEarth | 1 | 24.0\nMars | 2 | 24.7",
+    ) in found
     assert found[-1] == ("paragraph", "Text: OpenStax, Rice University.")  # the footnote, at the end
     assert "Kogata fixtures" not in document.text  # the footer
 
@@ -146,7 +152,9 @@ def test_html(tmp_path: Path) -> None:
 
 def test_html_main_part(tmp_path: Path) -> None:
     body = "The page's own words. " * 20
-    document = read(tmp_path, "a.html", f"<body><div>Menu of things</div><main><p>{body}</p></main><div>Legal</div></body>")
+    document = read(
+        tmp_path, "a.html", f"<body><div>Menu of things</div><main><p>{body}</p></main><div>Legal</div></body>"
+    )
     assert document.text == body.strip()
 
 
@@ -168,7 +176,11 @@ def test_plain_text(tmp_path: Path) -> None:
 
 def test_aozora_notation(tmp_path: Path) -> None:
     text = (
-        "吾輩は猫である\n夏目漱石\n\n" + "-" * 55 + "\n【テキスト中に現れる記号について】\n\n《》：ルビ\n" + "-" * 55 + "\n\n"
+        "吾輩は猫である\n夏目漱石\n\n"
+        + "-" * 55
+        + "\n【テキスト中に現れる記号について】\n\n《》：ルビ\n"
+        + "-" * 55
+        + "\n\n"
         "吾輩《わがはい》は猫である。名前はまだ無い。どこで生れたか｜頓《とん》と見当《けんとう》がつかぬ。［＃改ページ］\n"
     )
     document = read(tmp_path, "neko.txt", text.encode("cp932"))
@@ -291,7 +303,9 @@ def test_mail(tmp_path: Path, charset: str) -> None:
 
 
 def test_mail_with_html_only(tmp_path: Path) -> None:
-    document = read(tmp_path, "a.eml", message("S", None, "<html><head><title>x</title></head><p>Words</p></html>").as_bytes())
+    document = read(
+        tmp_path, "a.eml", message("S", None, "<html><head><title>x</title></head><p>Words</p></html>").as_bytes()
+    )
     assert document.title == "S"
     assert "Words" in document.text
 
@@ -300,7 +314,9 @@ def test_mbox(tmp_path: Path) -> None:
     mails = [message(f"Subject {n}", f"Body {n}.\n\n>From here on.\n").as_bytes() for n in (1, 2, 3)]
     data = b"".join(b"From a@b Mon Jan  1 00:00:00 2024\n" + m + b"\n" for m in mails)
     document = read(tmp_path, "a.mbox", data)
-    assert [(b.page, b.heading) for b in document.blocks if b.kind == "heading"] == [(n, (f"Subject {n}",)) for n in (1, 2, 3)]
+    assert [(b.page, b.heading) for b in document.blocks if b.kind == "heading"] == [
+        (n, (f"Subject {n}",)) for n in (1, 2, 3)
+    ]
     assert document.n_pages == 3
     assert "From here on." in document.text
     renamed = read(tmp_path, "Inbox", data)
@@ -317,7 +333,13 @@ def test_notebook(tmp_path: Path) -> None:
         "metadata": {},
     }
     document = read(tmp_path, "a.ipynb", json.dumps(book))
-    assert blocks(document) == [("heading", "Title"), ("paragraph", "Words."), ("code", "print(1)"), ("code", "1"), ("code", "big")]
+    assert blocks(document) == [
+        ("heading", "Title"),
+        ("paragraph", "Words."),
+        ("code", "print(1)"),
+        ("code", "1"),
+        ("code", "big"),
+    ]
     assert document.notes
 
 

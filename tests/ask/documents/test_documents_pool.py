@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (sample documents read best unbroken)
 """Worker processes: hostile files cost themselves and nobody else; nothing outlives the pool."""
 
 from __future__ import annotations
@@ -160,6 +161,16 @@ def test_memory_is_limited(files: list[Path], tmp_path: Path) -> None:
     assert isinstance(done["good"], Document)
 
 
+def test_a_big_parent_does_not_tire_its_workers(files: list[Path]) -> None:
+    ballast = bytearray(300 << 20)  # a child's ru_maxrss begins with its parent's
+    with ParserPool(1, Limits(memory_mb=400)) as pool:
+        list(pool.parse_many([(1, files[0])]))
+        first = children()
+        list(pool.parse_many([(2, files[1])]))
+        assert children() == first
+    del ballast
+
+
 def test_results_may_be_left_untaken(files: list[Path]) -> None:
     with ParserPool(2) as pool:
         first = next(iter(pool.parse_many((p, p) for p in files)))
@@ -201,7 +212,9 @@ def test_a_worker_that_cannot_start_is_an_error_not_a_refusal(
         list(pool.parse_many([(1, files[0])]))
 
 
-def test_a_module_in_the_folder_is_not_imported(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_in_the_folder_is_not_imported(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     with ParserPool(1) as pool:

@@ -68,8 +68,8 @@ def decode(data: bytes, *, declared: bool = False, hint: str | None = None) -> D
             if text is not None:
                 return Decoded(text, name)
         return _with_replacement(data, "iso2022_jp_ext")
-    if (text := _wide_japanese(data)) is not None:
-        return text
+    if (wide := _wide_japanese(data)) is not None:
+        return wide
     text = _strict(data, "utf-8")
     if text is not None:
         return _text_or_binary(Decoded(text, "utf-8"))
@@ -283,8 +283,8 @@ def _best_effort(data: bytes, name: str) -> Decoded:
 
 
 _TRIED = (
-    "cp932", "shift_jis", "shift_jis_2004", "shift_jisx0213", "euc_jp", "euc_jis_2004", "euc_jisx0213", "gb18030", "gbk",
-    "gb2312", "cp949", "euc_kr", "johab", "big5", "big5hkscs", "utf_16", "utf_32", "utf_7",
+    "cp932", "shift_jis", "shift_jis_2004", "shift_jisx0213", "euc_jp", "euc_jis_2004", "euc_jisx0213", "gb18030",
+    "gbk", "gb2312", "cp949", "euc_kr", "johab", "big5", "big5hkscs", "utf_16", "utf_32", "utf_7",
 )  # fmt: skip
 
 

@@ -73,8 +73,7 @@ class Document:
         """The inverse of :meth:`to_dict`."""
         paths = [tuple(path) for path in data["headings"]]
         blocks = tuple(
-            Block(start, end, _BLOCK_KINDS[kind], page, paths[path])
-            for start, end, kind, page, path in data["blocks"]
+            Block(start, end, _BLOCK_KINDS[kind], page, paths[path]) for start, end, kind, page, path in data["blocks"]
         )
         return cls(
             text=data["text"], title=data["title"], kind=data["kind"], blocks=blocks, encoding=data["encoding"],

@@ -95,10 +95,11 @@ def _read(path: bytes, limits: Limits) -> tuple[bytes, os.stat_result]:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
         raise Refused("unreadable", _why(error)) from None
+    before = os.fstat(handle)
+    if not stat.S_ISREG(before.st_mode):
+        os.close(handle)
+        raise Refused("unsupported", "It is not a regular file.")
     with os.fdopen(handle, "rb", buffering=0) as file:
-        before = os.fstat(handle)
-        if not stat.S_ISREG(before.st_mode):
-            raise Refused("unsupported", "It is not a regular file.")
         if before.st_size == 0:
             raise Refused("empty", "The file is empty.")
         if before.st_size > limits.max_bytes:

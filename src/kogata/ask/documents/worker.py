@@ -126,13 +126,16 @@ def _allow_seconds(seconds: float) -> None:
 
 
 def _grown(limits: Limits) -> bool:
-    """Whether so much memory was once in use that the next file had better get a fresh process."""
+    """Whether so much address space is taken that the next file had better get a fresh process.
+
+    Not by ru_maxrss: on Linux it starts at what the parent had when it started this process.
+    """
     try:
-        import resource
-    except ImportError:
+        with open("/proc/self/statm", "rb") as file:
+            pages = int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
         return False
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > limits.memory_mb * (1 << 20) // 2
+    return pages * os.sysconf("SC_PAGE_SIZE") > limits.memory_mb * (1 << 20) // 2
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ class _Walker:
         is_item = "\1" in text
         text = spaced(text.replace("\1", ""))
         if is_item and not text.strip("- 0123456789."):
-            self._words.append("\1" + text + " ")  # the item's words come in a block of their own
+            # The item's words come in a block of their own; of items in items the innermost mark stays.
+            self._words.append("\1" + text.rsplit(" ", 1)[-1] + " ")
             return
         if is_item or lists:
             self._out.add("list", "  " * max(len(lists) - 1, 0) + text)

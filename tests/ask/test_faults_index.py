@@ -71,12 +71,14 @@ def holds_only_whole_documents(path: Path, texts: dict[bytes, str]) -> int:
         return 0
     db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
     db.rollback()
-    assert db.execute("SELECT id FROM words_docsize ORDER BY id").fetchall() == db.execute(
-        "SELECT id FROM chunks ORDER BY id"
-    ).fetchall()
-    assert db.execute("SELECT count(*) FROM chunks WHERE meaning = 2").fetchone() == db.execute(
-        "SELECT count(*) FROM vectors"
-    ).fetchone()
+    assert (
+        db.execute("SELECT id FROM words_docsize ORDER BY id").fetchall()
+        == db.execute("SELECT id FROM chunks ORDER BY id").fetchall()
+    )
+    assert (
+        db.execute("SELECT count(*) FROM chunks WHERE meaning = 2").fetchone()
+        == db.execute("SELECT count(*) FROM vectors").fetchone()
+    )
     whole = db.execute(
         "SELECT d.n_chunks, count(c.id), min(c.start), max(c.end), d.n_chars FROM documents d JOIN chunks c "
         "ON c.document = d.id GROUP BY d.id"
@@ -120,8 +122,9 @@ def found(index: kogata.Index, query: str) -> list[tuple[bytes, int, float]]:
 def kill_at_random(tmp_path: Path, docs: Path, kills: int, how: int, command: str = "add") -> None:
     texts = write_docs(docs, 24)
     rng = random.Random(kills)
+    whole = start(tmp_path / "timed.sqlite", docs)
     began = time.monotonic()
-    assert finish(start(tmp_path / "timed.sqlite", docs))[0] == 0
+    assert finish(whole)[0] == 0
     seconds = time.monotonic() - began
     path = tmp_path / "index.sqlite"
     identity = "standin-1"
@@ -370,9 +373,7 @@ def test_a_file_that_grows_all_the_time(tmp_path: Path, docs: Path) -> None:
     assert [file.code for file in report.skipped] == ["changed"]
 
 
-def test_a_store_that_fails_for_one_file_goes_on(
-    tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_fails_for_one_file_goes_on(tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_docs(docs, 3)
     chunk = documents.chunk
 

@@ -249,8 +249,8 @@ def test_forgetting_gives_the_room_back(index: kogata.Index, tmp_path: Path) -> 
     rng = np.random.default_rng(0)
     folder = tmp_path / "many"
     folder.mkdir()
-    for n in range(60):
-        (folder / f"{n}.txt").write_text(" ".join(f"w{i}" for i in rng.integers(0, 10**6, 3000)))
+    for n in range(20):
+        (folder / f"{n}.txt").write_text(" ".join(f"w{i}" for i in rng.integers(0, 10**6, 2000)))
     index.add(folder, workers=1)
     before = index.path.stat().st_size
     index.forget(folder)

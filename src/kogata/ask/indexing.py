@@ -133,8 +133,13 @@ class Run:
 
     def _store(self, task: Task, document: documents.Document) -> None:
         tokenizer = self._embedder().tokenizer
+
+        def count(texts: list[str]) -> list[int]:
+            with self.watch.stage("tokenise"):
+                return tokenizer.count(texts)
+
         with self.watch.stage("chunk"):
-            chunks = documents.chunk(document, tokenizer.count)
+            chunks = documents.chunk(document, count)
         with self.watch.stage("tokenise"):
             coverage = [tokenizer.coverage(document.text[chunk.start : chunk.end]) for chunk in chunks]
         file = FileStat(task.file.path, document.size, document.mtime_ns)

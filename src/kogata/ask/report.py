@@ -100,15 +100,19 @@ class Report:
 
 
 class Stopwatch:
-    """Wall time by stage; stages do not overlap."""
+    """Wall time by stage. A stage inside another counts for itself only, so that the times add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._inner = [0.0]  # time of finished inner stages, for each open stage and the outside
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
+        self._inner.append(0.0)
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            whole = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + whole - self._inner.pop()
+            self._inner[-1] += whole

@@ -226,7 +226,7 @@ def _is_cut_short(path: Path) -> bool:
     except OSError as error:
         raise StoreError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
     if not header.startswith(b"SQLite format 3\0"[: len(header)]):
-        return False  # not ours at all, and SQLite says so
+        return 0 < size < 512  # SQLite takes so short a file for an empty one; what is longer it refuses itself
     if len(header) < 100:
         return bool(header)
     changes, pages, valid_for = (int.from_bytes(header[at : at + 4], "big") for at in (24, 28, 92))

@@ -36,7 +36,7 @@ constexpr int kSpins = 1000;
 
 constexpr uint32_t kClosed = UINT32_MAX;  // no job has so many chunks
 
-constexpr uint64_t ticket(uint32_t epoch, uint32_t next) { return (static_cast<uint64_t>(epoch) << 32) | next; }
+constexpr uint64_t ticket(uint32_t epoch, uint32_t left) { return (static_cast<uint64_t>(epoch) << 32) | left; }
 
 class Pool {
  public:
@@ -54,7 +54,7 @@ class Pool {
     context_.store(context, std::memory_order_release);
     n_chunks_.store(static_cast<uint32_t>(n_chunks), std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    state_.store(ticket(epoch, 0), std::memory_order_seq_cst);
+    state_.store(ticket(epoch, static_cast<uint32_t>(n_chunks)), std::memory_order_seq_cst);
     wake_.fetch_add(1, std::memory_order_seq_cst);
     if (parked_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
     take_chunks(epoch);
@@ -81,18 +81,20 @@ class Pool {
   }
 
  private:
-  // A chunk is taken by advancing {epoch, next} in one compare-and-swap, so a worker that wakes late can never take a
-  // chunk of a job whose function it has not read: the fields change only when every chunk of the old epoch is done.
+  // A chunk is taken by lowering {epoch, chunks left} in one compare-and-swap, so a worker that wakes late can never
+  // take a chunk of a job it has not read: a swap that succeeds shows that the job of that epoch had chunks left all
+  // along, and its fields change only once it has none. (Counting up against n_chunks_ would not do: a worker of the
+  // old epoch could see the next job's larger number.)
   void take_chunks(uint32_t epoch) {
     uint64_t state = state_.load(std::memory_order_acquire);
     while (static_cast<uint32_t>(state >> 32) == epoch) {
-      const auto next = static_cast<uint32_t>(state);
-      auto* body = body_.load(std::memory_order_acquire);
-      void* context = context_.load(std::memory_order_acquire);
-      const uint32_t n = n_chunks_.load(std::memory_order_acquire);
-      if (next >= n) return;
-      if (!state_.compare_exchange_weak(state, ticket(epoch, next + 1), std::memory_order_acq_rel)) continue;
-      body(context, next);
+      const auto left = static_cast<uint32_t>(state);
+      if (left == 0) return;
+      auto* body = body_.load(std::memory_order_relaxed);
+      void* context = context_.load(std::memory_order_relaxed);
+      const uint32_t n = n_chunks_.load(std::memory_order_relaxed);
+      if (!state_.compare_exchange_weak(state, ticket(epoch, left - 1), std::memory_order_acq_rel)) continue;
+      body(context, n - left);
       if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == n) done_.notify_one();
       state = state_.load(std::memory_order_acquire);
     }

@@ -81,7 +81,10 @@ constexpr int kInt8Rows = 6;
 constexpr int kActivationOffset = 0;
 using X = __m256i;
 inline X x_broadcast(const uint8_t* p) { return _mm256_set1_epi32(load_quad(p)); }
-inline I i_dot4(I acc, X x, B w) { return _mm256_dpbusd_avx_epi32(acc, x, w); }
+inline I i_dot4(I acc, X x, B w) {
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));  // as in vec_avx512.inl
+  return acc;
+}
 #else
 // maddubs adds two u8 * s8 products in a saturating int16: 2 * 255 * 127 would not fit. So the activation bytes are
 // q - 128, the unsigned side is their absolute value (at most 128) and the weights (at most 127) take their sign:

@@ -106,7 +106,11 @@ def side(name: str, threads: int, rounds: int) -> dict[str, Any]:
 def run(name: str, threads: int, rounds: int, extra: dict[str, str]) -> dict[str, Any]:
     """:func:`side` in a process of its own."""
     environment = {k: v for k, v in os.environ.items() if k not in _BLAS and not k.startswith("KOGATA_ISA")}
-    environment |= {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true", **extra}
+    environment |= {
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false" if threads == 1 else "true",
+        **extra,
+    }
     command = [sys.executable, __file__, "--side", name, str(threads), str(rounds)]
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     if answer.returncode:

@@ -47,7 +47,9 @@ def _peak(loop: Callable[[int], float]) -> float:
     best = 0.0
     for _ in range(3):
         operations: list[float] = []
-        others = [threading.Thread(target=lambda: operations.append(loop(iterations))) for _ in range(dispatch.threads() - 1)]
+        others = [
+            threading.Thread(target=lambda: operations.append(loop(iterations))) for _ in range(dispatch.threads() - 1)
+        ]
         begin = time.perf_counter()
         for thread in others:
             thread.start()

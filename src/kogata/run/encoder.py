@@ -200,9 +200,7 @@ class Encoder:
         right = [(cut + start, cut + end) for start, end in self._readable(text[cut:], prompt)]
         return self._readable(text[:cut], prompt) + right
 
-    def _encode(
-        self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts
-    ) -> Floats:
+    def _encode(self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts) -> Floats:
         width = self.dimensions if dimensions is None else dimensions
         if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= self.dimensions:
             raise BadInput(f"dimensions is {dimensions!r}; {self.name} gives 1 to {self.dimensions}.")

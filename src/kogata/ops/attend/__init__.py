@@ -20,11 +20,23 @@ Ints = NDArray[np.int32]
 
 @overload
 def encode_attention(
-    qkv_T3H: Floats, cu_seqlens: Ints, n_heads: int, *, reduced: bool = ..., with_lse: Literal[False] = ..., out_TH: Floats | None = ...
+    qkv_T3H: Floats,
+    cu_seqlens: Ints,
+    n_heads: int,
+    *,
+    reduced: bool = ...,
+    with_lse: Literal[False] = ...,
+    out_TH: Floats | None = ...,
 ) -> Floats: ...
 @overload
 def encode_attention(
-    qkv_T3H: Floats, cu_seqlens: Ints, n_heads: int, *, reduced: bool = ..., with_lse: Literal[True], out_TH: Floats | None = ...
+    qkv_T3H: Floats,
+    cu_seqlens: Ints,
+    n_heads: int,
+    *,
+    reduced: bool = ...,
+    with_lse: Literal[True],
+    out_TH: Floats | None = ...,
 ) -> tuple[Floats, Floats]: ...
 def encode_attention(
     qkv_T3H: Floats,

@@ -28,7 +28,13 @@ class FourBitRows(Protocol):
 
 
 def layer_norm(
-    x_TH: Floats, gain_H: Floats, bias_H: Floats, eps: float, *, residual_TH: Floats | None = None, out_TH: Floats | None = None
+    x_TH: Floats,
+    gain_H: Floats,
+    bias_H: Floats,
+    eps: float,
+    *,
+    residual_TH: Floats | None = None,
+    out_TH: Floats | None = None,
 ) -> Floats:
     """Layer norm (arXiv 1607.06450) of x, or of x + residual: (x - mean) / sqrt(variance + eps) * gain + bias.
 

@@ -10,7 +10,9 @@ import numpy as np
 from kogata.ops.elementwise import Floats, FourBitRows, Ints, reference
 
 
-def layer_norm(x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, bias_H: Floats, eps: float, out_TH: Floats) -> None:
+def layer_norm(
+    x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, bias_H: Floats, eps: float, out_TH: Floats
+) -> None:
     x = x_TH if residual_TH is None else x_TH + residual_TH
     out_TH[...] = reference.layer_norm(x, gain_H, bias_H, np.float32(eps))
 
@@ -32,7 +34,9 @@ def embed(
     for name, index_T, n in (("token id", ids_T, n_words), ("position", positions_T, len(position_PH))):
         if len(index_T) and (index_T.min() < 0 or index_T.max() >= n):
             raise ValueError(f"a {name} is outside its table of {n} rows")
-    x = (word_VH[ids_T] if isinstance(word_VH, np.ndarray) else four_bit_rows(word_VH, ids_T)) + position_PH[positions_T]
+    x = (word_VH[ids_T] if isinstance(word_VH, np.ndarray) else four_bit_rows(word_VH, ids_T)) + position_PH[
+        positions_T
+    ]
     if type_NH is not None:
         if types_T is not None and len(types_T) and (types_T.min() < 0 or types_T.max() >= len(type_NH)):
             raise ValueError(f"a token type is outside its table of {len(type_NH)} rows")

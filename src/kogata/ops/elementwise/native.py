@@ -8,7 +8,9 @@ from kogata import _native
 from kogata.ops.elementwise import Floats, FourBitRows, Ints
 
 
-def layer_norm(x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, bias_H: Floats, eps: float, out_TH: Floats) -> None:
+def layer_norm(
+    x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, bias_H: Floats, eps: float, out_TH: Floats
+) -> None:
     _native.layer_norm(x_TH, residual_TH, gain_H, bias_H, eps, out_TH)
 
 

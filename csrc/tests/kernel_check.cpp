@@ -1,0 +1,131 @@
+// Every kernel of every instruction set this machine runs, against plain double loops. For builds that Python tests cannot
+// reach: sanitizers, and other architectures under an emulator. Prints a line per instruction set; exits with 1 on a miss.
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "../attend.h"
+#include "../dispatch.h"
+#include "../elementwise.h"
+#include "../linear.h"
+#include "../pool.h"
+
+using namespace kogata;
+
+namespace {
+
+std::mt19937 generator(1);
+
+std::vector<float> normal(int64_t n) {
+  std::normal_distribution<float> draw;
+  std::vector<float> values(static_cast<std::size_t>(n));
+  for (float& v : values) v = draw(generator);
+  return values;
+}
+
+bool failed = false;
+
+void expect(const char* what, double error, double limit) {
+  if (error <= limit) return;
+  std::printf("  %s: error %g, at most %g is accepted\n", what, error, limit);
+  failed = true;
+}
+
+void check_linear(WeightKind kind, int64_t group, int64_t t, int64_t k, int64_t n, double limit) {
+  const auto x = normal(t * k), w = normal(n * k), bias = normal(n), residual = normal(t * n);
+  const int64_t rows = padded_rows(n), depth = padded_depth(kind, k, group);
+  const bool integers = kind == WeightKind::int8 || kind == WeightKind::int4;
+  std::vector<uint8_t> data(static_cast<std::size_t>(packed_bytes(kind, n, k, group)));
+  std::vector<float> scales(static_cast<std::size_t>(integers ? rows * (group ? depth / group : 1) : 0));
+  std::vector<float> sums(static_cast<std::size_t>(integers && group ? rows : 0));
+  std::vector<int32_t> code_sums(static_cast<std::size_t>(integers && !group ? rows : 0));
+  pack_f32(kind, w.data(), n, k, group, {data.data(), scales.data(), code_sums.data(), sums.data()});
+  std::vector<float> out(static_cast<std::size_t>(t * n), NAN);
+  run_linear({kind, t, k, n, group, x.data(), data.data(), scales.data(), code_sums.data(), sums.data(), bias.data(),
+              residual.data(), out.data(), true});
+  double worst = 0;
+  for (int64_t r = 0; r < t; ++r) {
+    for (int64_t c = 0; c < n; ++c) {
+      double sum = bias[static_cast<std::size_t>(c)];
+      for (int64_t i = 0; i < k; ++i) sum += double{x[static_cast<std::size_t>(r * k + i)]} * w[static_cast<std::size_t>(c * k + i)];
+      const double want = 0.5 * sum * (1 + std::erf(sum / std::sqrt(2.0))) + residual[static_cast<std::size_t>(r * n + c)];
+      const double error = std::fabs(out[static_cast<std::size_t>(r * n + c)] - want);
+      worst = error <= worst ? worst : error;  // a NaN counts as worst
+    }
+  }
+  expect("linear", worst / std::sqrt(static_cast<double>(k)), limit);
+}
+
+void check_attend(int64_t heads, int64_t d) {
+  const std::vector<int32_t> cu{0, 1, 1, 14, 60};
+  const int64_t t = cu.back(), width = heads * d;
+  const auto qkv = normal(t * 3 * width);
+  std::vector<float> out(static_cast<std::size_t>(t * width), NAN), lse(static_cast<std::size_t>(t * heads), NAN);
+  run_attend({qkv.data(), out.data(), lse.data(), heads, d, false}, cu.data(), static_cast<int64_t>(cu.size()) - 1);
+  double worst = 0;
+  for (std::size_t s = 0; s + 1 < cu.size(); ++s) {
+    for (int64_t q = cu[s]; q < cu[s + 1]; ++q) {
+      for (int64_t h = 0; h < heads; ++h) {
+        std::vector<double> mixed(static_cast<std::size_t>(d), 0.0);
+        double total = 0;
+        for (int64_t key = cu[s]; key < cu[s + 1]; ++key) {
+          const float* a = qkv.data() + q * 3 * width + h * d;
+          const float* b = qkv.data() + key * 3 * width + width + h * d;
+          double score = 0;
+          for (int64_t i = 0; i < d; ++i) score += double{a[i]} * b[i];
+          const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
+          total += weight;
+          for (int64_t i = 0; i < d; ++i) mixed[static_cast<std::size_t>(i)] += weight * b[width + i];
+        }
+        for (int64_t i = 0; i < d; ++i) {
+          const double error = std::fabs(out[static_cast<std::size_t>(q * width + h * d + i)] - mixed[static_cast<std::size_t>(i)] / total);
+          worst = error <= worst ? worst : error;
+        }
+        const double error = std::fabs(lse[static_cast<std::size_t>(q * heads + h)] - std::log(total));
+        worst = error <= worst ? worst : error;
+      }
+    }
+  }
+  expect("attention", worst, 1e-5);
+}
+
+void check_norm(int64_t t, int64_t width) {
+  const auto x = normal(t * width), gain = normal(width), bias = normal(width);
+  std::vector<float> out(x.size(), NAN);
+  run_layer_norm({x.data(), nullptr, gain.data(), bias.data(), out.data(), width, 1e-5f}, t);
+  double worst = 0;
+  for (int64_t r = 0; r < t; ++r) {
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < width; ++i) mean += x[static_cast<std::size_t>(r * width + i)] / static_cast<double>(width);
+    for (int64_t i = 0; i < width; ++i) variance += std::pow(x[static_cast<std::size_t>(r * width + i)] - mean, 2) / static_cast<double>(width);
+    for (int64_t i = 0; i < width; ++i) {
+      const auto at = static_cast<std::size_t>(r * width + i), c = static_cast<std::size_t>(i);
+      const double error = std::fabs(out[at] - ((x[at] - mean) / std::sqrt(variance + 1e-5) * gain[c] + bias[c]));
+      worst = error <= worst ? worst : error;
+    }
+  }
+  expect("layer norm", worst, 1e-5);
+}
+
+}  // namespace
+
+int main() {
+  set_threads(2);
+  for (const std::string& isa : supported_isas()) {
+    select_isa(isa);
+    std::printf("%s\n", isa.c_str());
+    for (const auto [t, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {7, 33, 17}, {40, 130, 49}}) {
+      check_linear(WeightKind::f32, 0, t, k, n, 1e-5);
+      check_linear(WeightKind::bf16, 0, t, k, n, 0.03);
+      check_linear(WeightKind::int8, 0, t, k, n, 0.06);
+      check_linear(WeightKind::int8, 32, t, k, n, 0.06);
+      check_linear(WeightKind::int4, 32, t, k, n, 0.8);
+      check_norm(t, k);
+    }
+    check_attend(2, 32);
+    check_attend(1, 5);
+  }
+  return failed ? 1 : 0;
+}

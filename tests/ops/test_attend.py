@@ -1,0 +1,55 @@
+"""Packed attention against torch's, sequence by sequence, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kogata.ops import dispatch
+from kogata.ops.attend import encode_attention
+
+
+@pytest.mark.parametrize("isa", dispatch.isas())
+@settings(max_examples=12, deadline=None)
+@given(
+    lengths=st.lists(st.one_of(st.integers(0, 40), st.just(130)), min_size=1, max_size=5),
+    heads=st.integers(1, 3),
+    width=st.sampled_from([1, 5, 16, 32, 48, 64]),
+    scale=st.sampled_from([0.1, 1.0, 8.0]),
+)
+def test_attention_and_its_denominator_match_torch(isa, lengths, heads, width, scale):
+    cu = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    rng = np.random.default_rng(sum(lengths) + heads)
+    qkv = (scale * rng.standard_normal((cu[-1], 3 * heads * width))).astype(np.float32)
+    out = np.full((cu[-1], heads * width), np.nan, np.float32)
+    with dispatch.use(isa):
+        _, lse = encode_attention(qkv, cu, heads, with_lse=True, out_TH=out)
+    for a, b in zip(cu[:-1], cu[1:], strict=True):
+        if a == b:
+            continue
+        q, k, v = torch.tensor(qkv[a:b]).double().reshape(-1, 3, heads, width).permute(1, 2, 0, 3)
+        want = torch.nn.functional.scaled_dot_product_attention(q, k, v).permute(1, 0, 2).reshape(-1, heads * width)
+        scores = q @ k.mT / width**0.5
+        assert np.abs(out[a:b] - want.numpy()).max() <= 1e-5 * max(1.0, scale**2)
+        assert np.abs(lse[a:b] - torch.logsumexp(scores, -1).T.numpy()).max() <= 1e-5 * max(1.0, scale**2)
+
+
+@pytest.mark.parametrize("isa", dispatch.isas()[1:])
+def test_a_sequence_does_not_see_its_neighbours(isa):
+    rng = np.random.default_rng(0)
+    qkv = rng.standard_normal((300, 3 * 64)).astype(np.float32)
+    cu = np.array([0, 7, 290, 300], np.int32)
+    with dispatch.use(isa):
+        together = encode_attention(qkv, cu, 2)
+        alone = encode_attention(qkv[7:290].copy(), np.array([0, 283], np.int32), 2)
+    np.testing.assert_array_equal(together[7:290], alone)
+
+
+def test_wrong_borders_are_refused():
+    qkv = np.zeros((4, 96), np.float32)
+    for cu in ([0, 3], [1, 4], [0, 3, 2, 4]):
+        with pytest.raises(ValueError):
+            encode_attention(qkv, np.array(cu, np.int32), 2)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -119,7 +120,9 @@ def measure_size(
     rows_ND: NDArray[np.float32], queries_QD: NDArray[np.float32], home: Path, kinds: Sequence[str]
 ) -> dict[str, Any]:
     n, d = rows_ND.shape
-    vector_set, write_s = segments(home / f"segments-{n}", rows_ND)
+    # What is kept between runs is named after the rows it was made of.
+    key = f"{n}-{zlib.crc32(np.ascontiguousarray(rows_ND[:: max(1, n // 1000)])):08x}"
+    vector_set, write_s = segments(home / f"segments-{key}", rows_ND)
 
     def numpy_search(query_D: NDArray[np.float32]) -> NDArray[np.int64]:
         scores_N = rows_ND @ query_D
@@ -134,7 +137,7 @@ def measure_size(
     }
     built = {}
     for dtype in kinds:
-        index, built[f"usearch {dtype}"] = hnsw(home / f"hnsw-{n}", rows_ND, dtype)
+        index, built[f"usearch {dtype}"] = hnsw(home / f"hnsw-{key}", rows_ND, dtype)
         searches[f"usearch {dtype}"] = lambda query_D, index=index: index.search(query_D, K, threads=1).keys.astype(
             np.int64
         )

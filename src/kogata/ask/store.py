@@ -220,6 +220,11 @@ class Store:
         with schema.plain_errors(self.path):
             return int(self.db.execute("SELECT count(*) FROM chunks WHERE meaning = 1").fetchone()[0])
 
+    def n_chunks(self) -> int:
+        """How many passages are searchable."""
+        with schema.plain_errors(self.path):
+            return int(self.db.execute("SELECT coalesce(sum(n_chunks), 0) FROM documents").fetchone()[0])
+
     # --- passages
 
     def chunk_rows(self, ids: Sequence[int]) -> list[ChunkRow]:
@@ -276,6 +281,11 @@ class Store:
                 ),
                 (match, documents, limit),
             ).fetchall()
+
+    def count_words(self, match: str) -> int:
+        """How many passages match an FTS5 expression."""
+        with schema.plain_errors(self.path):
+            return int(self.db.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0])
 
     def allowed(self, where: Filter | None) -> npt.NDArray[np.int64] | None:
         """Ids of the chunks a filter lets through, ascending; None when it lets everything through."""

@@ -34,8 +34,6 @@ inline void relax() {
 // About 30 us of spinning: longer than the gap between two operators of a forward pass, shorter than anyone notices.
 constexpr int kSpins = 1000;
 
-constexpr uint32_t kClosed = UINT32_MAX;  // no job has so many chunks
-
 constexpr uint64_t ticket(uint32_t epoch, uint32_t left) { return (static_cast<uint64_t>(epoch) << 32) | left; }
 
 class Pool {
@@ -47,9 +45,6 @@ class Pool {
   bool try_run(int64_t n_chunks, void (*body)(void*, int64_t), void* context) {
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     const uint32_t epoch = ++epoch_;
-    // Closed before the fields change: a late worker that holds the old job's last ticket and already reads the new
-    // number of chunks finds that its ticket is no longer in force.
-    state_.store(ticket(epoch, kClosed), std::memory_order_seq_cst);
     body_.store(body, std::memory_order_release);
     context_.store(context, std::memory_order_release);
     n_chunks_.store(static_cast<uint32_t>(n_chunks), std::memory_order_release);

@@ -1,4 +1,4 @@
-"""The HNSW graph above a million rows, with the limit lowered: used when there, not trusted when damaged, never needed."""
+"""The HNSW graph above a million rows, with the limit lowered: used when there, not trusted when damaged."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ROWS, D = 3000, 48
 @pytest.fixture(autouse=True)
 def low_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(graph, "MIN_ROWS", 1000)
+    monkeypatch.setattr(graph, "SHORTLIST", 200)
     monkeypatch.setattr(folder_module, "EXACT_ROWS", 500)
     monkeypatch.setattr(search_module, "EXACT_ROWS", 500)
     monkeypatch.setattr(search_module, "SHORTLIST", 200)

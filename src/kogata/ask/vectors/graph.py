@@ -21,7 +21,8 @@ from kogata.ops.score import unpack_codes
 
 MIN_ROWS = 1_000_000
 CONNECTIVITY, EXPANSION_ADD = 16, 128
-EXPANSION_SEARCH = 512
+SHORTLIST = 1024  # rows taken from the graph, which is also how far it is explored: time grows with it, misses fall
+SHORTLIST_PER_RESULT = 8
 SUFFIX = ".hnsw"
 BUILD_ROWS = 65_536
 READ_BYTES = 1 << 24
@@ -49,7 +50,7 @@ def new_index(prefix: int) -> Any:
         dtype="i8",
         connectivity=CONNECTIVITY,
         expansion_add=EXPANSION_ADD,
-        expansion_search=EXPANSION_SEARCH,
+        expansion_search=SHORTLIST,
     )
 
 
@@ -103,14 +104,17 @@ def file_crc(path: Path) -> int:
 
 
 def search(
-    segment: Segment, q_D: NDArray[np.float32], size: int, mask: NDArray[np.bool_] | None
+    segment: Segment, q_D: NDArray[np.float32], k: int, mask: NDArray[np.bool_] | None
 ) -> NDArray[np.int64] | None:
     """The rows that the graph gives as the shortlist, ascending; None where the scan must do it: no graph, or a
-    filter (mask, bool [n]) that would leave too few of the graph's rows."""
+    filter (mask, bool [n]) that leaves too few of the graph's rows."""
     if segment.prefix is None or not wanted(segment) or (mask is not None and mask.mean() < 0.5):
         return None
     index = opened(segment.path)
     if index is None:
         return None
-    rows = np.sort(index.search(segment.prefix.weights(q_D), size).keys.astype(np.int64))
-    return rows if mask is None else rows[mask[rows]]
+    rows = np.sort(
+        index.search(segment.prefix.weights(q_D), max(SHORTLIST, SHORTLIST_PER_RESULT * k)).keys.astype(np.int64)
+    )
+    kept = rows if mask is None else rows[mask[rows]]
+    return kept if len(kept) >= k else None

@@ -128,7 +128,7 @@ class VectorSet:
             and candidates > max(EXACT_ROWS, 2 * size)
             and np.isfinite(query_D).all()
         ):
-            subset = graph.search(segment, query_D, size, mask)
+            subset = graph.search(segment, query_D, k, mask)
             if subset is None:
                 subset = shortlist(
                     segment.prefix.weights(query_D), segment.codes_BG64, segment.header.n, size, allowed=mask

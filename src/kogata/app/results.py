@@ -67,7 +67,8 @@ def _print_citation(screen: Screen, citation: Citation) -> None:
     before, after = citation.before.strip(), citation.after.strip()
     pieces: list[Piece] = []
     if before:
-        pieces.append(("…" + before + _joint(before, citation.text), "dim"))
+        gap = citation.before[len(citation.before.rstrip()) :]  # a heading stays apart from what it is over
+        pieces.append(("…" + before + (" " if "\n\n" in gap else _joint(before, citation.text)), "dim"))
     pieces.append((citation.text.strip(), ""))
     if after:
         pieces.append((_joint(citation.text, after) + after + "…", "dim"))

@@ -145,7 +145,7 @@ def _flatten(pieces: Iterable[Piece]) -> list[Piece]:
     """Characters with their styles: safe, blanks collapsed, and no space where a Japanese line was broken."""
     chars: list[Piece] = []
     for text, style in pieces:
-        for char in _BLANKS.sub(lambda match: "\n" if "\n" in match.group() else " ", text):
+        for char in _BLANKS.sub(lambda match: "\n" if match.group().count("\n") == 1 else " ", text):
             if char in " \n":
                 if chars and chars[-1][0] not in " \n":
                     chars.append((char, style))

@@ -3,9 +3,9 @@
     python bench/encoder_speed.py            # everything, some minutes
     python bench/encoder_speed.py --quick    # fewer rounds
 
-Every row is one process with both sides in it, alternated; threads are the same on both. In the AVX2 rows torch is held to
-AVX2 as well. "of peak" counts multiply-adds of the model's matrix products (weights and attention) against the arithmetic
-peak that ops/measure.py finds in the same process for the precision in use.
+Every row is one process with both sides in it, alternated; threads are the same on both. In the AVX2 rows torch is held
+to AVX2 as well. "of peak" counts multiply-adds of the model's matrix products (weights and attention) against the
+arithmetic peak that ops/measure.py finds in the same process for the precision in use.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def minilm() -> str:
 
 
 def sentences(tokenizer: Any, n_tokens: int, count: int, prompt: str = "") -> list[str]:
-    """Distinct running texts of exactly n_tokens with prompt and special tokens, where the words allow, else one less."""
+    """Distinct running texts of n_tokens with prompt and special tokens, or a token less where the words ask for it."""
     corpus = _facts.data() / "xquad_en" / "corpus.jsonl"
     words = " ".join(json.loads(line)["text"] for line in corpus.open(encoding="utf-8")).split()
     room = n_tokens - tokenizer.n_special - tokenizer.count([prompt])[0]
@@ -55,7 +55,7 @@ def sentences(tokenizer: Any, n_tokens: int, count: int, prompt: str = "") -> li
 
 
 def work(encoder: Any, lengths: list[int]) -> float:
-    """Arithmetic operations (a multiply-add is two) of the matrix products and attention over texts of these lengths."""
+    """Operations (a multiply-add is two) of the matrix products and attention over texts of these lengths."""
     config = encoder._config
     d, f, tokens = config.d_model, config.d_ff, sum(lengths)
     per_token = 2 * (4 * d * d + 2 * d * f)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def test_attention_and_its_denominator_match_torch(isa, lengths, heads, width, s
     out = np.full((cu[-1], heads * width), np.nan, np.float32)
     with dispatch.use(isa):
         _, lse = encode_attention(qkv, cu, heads, with_lse=True, out_TH=out)
-    for a, b in zip(cu[:-1], cu[1:], strict=True):
+    for a, b in pairwise(cu):
         if a == b:
             continue
         q, k, v = torch.tensor(qkv[a:b]).double().reshape(-1, 3, heads, width).permute(1, 2, 0, 3)

@@ -51,7 +51,8 @@ def test_threads_are_checked():
 @needs_native
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is set on Linux only")
 def test_affinity_decides_the_number_of_threads():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nfrom kogata.ops import dispatch; print(dispatch.threads())"
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    code += "from kogata.ops import dispatch; print(dispatch.threads())"
     assert run(code) == "1"
 
 

@@ -46,7 +46,8 @@ def test_embedding_gathers_float_and_four_bit_rows(isa):
     blocks = rng.integers(0, 256, (50, 2, 18), dtype=np.uint8)
     blocks[:, :, :2] = (rng.random((50, 2)).astype("<f2") + np.float16(0.1)).view(np.uint8).reshape(50, 2, 2)
     four_bit = Q4Tensor(blocks)
-    position, types = rng.standard_normal((9, 64)).astype(np.float32), rng.standard_normal((2, 64)).astype(np.float32)
+    position = rng.standard_normal((9, 64)).astype(np.float32)
+    types = rng.standard_normal((2, 64)).astype(np.float32)
     gain, bias = rng.standard_normal((2, 64)).astype(np.float32)
     ids, at, kinds = (
         np.array([0, 49, 3, 3], np.int32),

@@ -86,7 +86,7 @@ def table() -> Table:
 
 @contextmanager
 def use(name: str) -> Iterator[Table]:
-    """Another table for a while, in the whole process: an ISA of :func:`isas`, ``native`` (the best of them), ``fallback``.
+    """Another table for a while, in the whole process: one of :func:`isas`, or ``native`` for the best of them.
 
     Raises:
         BadInput: ``name`` is none of them.

@@ -1,7 +1,7 @@
 """Texts to vectors: BERT and XLM-RoBERTa encoders on our own kernels, without torch.
 
-Shapes: T tokens of a batch (all its texts packed, no padding), H width, F feed-forward width, S texts of a batch, N texts,
-D dimensions asked for.
+Shapes: T tokens of a batch (all its texts packed, no padding), H width, F feed-forward width, S texts of a batch,
+N texts, D dimensions asked for.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from kogata.errors import BadInput
 from kogata.ops import dispatch
 from kogata.ops.attend import encode_attention
 from kogata.ops.elementwise import embed, layer_norm, pool
-from kogata.ops.linear import PackedLinear, linear, pack
+from kogata.ops.linear import Kind, PackedLinear, linear, pack
 from kogata.text.tokenizer import Tokenizer
 from kogata.weights import EncoderCheckpoint, Q4Tensor, load_encoder
 
@@ -64,10 +65,10 @@ class Encoder:
     """An embedding model, ready to run.
 
     Args:
-        model: ``"default"``, a directory in Hugging Face or sentence-transformers layout, a hub id, or a loaded checkpoint.
+        model: ``"default"``, a directory in Hugging Face or sentence-transformers layout, a hub id, or a checkpoint.
         precision: Of the matrix products. ``"auto"`` takes the fastest that keeps the model's quality: int8 for weights
-            that are integers already, else bf16 where the processor multiplies it, else f32. Vectors of one model made at
-            different precisions can be compared with each other.
+            that are integers already, else bf16 where the processor multiplies it, else f32. Vectors of one model made
+            at different precisions can be compared with each other.
         threads: For all kernels of this process; by default what affinity and the container's quota allow.
 
     Raises:
@@ -99,7 +100,7 @@ class Encoder:
         self.max_length = checkpoint.max_length
         self.dimensions = config.d_model
         first = tensors["layers.0.attn.q.weight"]
-        self.precision = _fastest(isinstance(first, Q4Tensor)) if precision == "auto" else precision
+        self.precision: Kind = _fastest(isinstance(first, Q4Tensor)) if precision == "auto" else precision
         self._config = config
         self._pooling = checkpoint.pooling
         self._word_VH = tensors["embed.word"]
@@ -115,7 +116,6 @@ class Encoder:
             bias = np.concatenate([_floats(checkpoint.tensors[f"{name}.{part}.bias"]) for part in parts])
             group = 32 if self.precision == "int4" else 0
             kind = self.precision
-            assert kind != "auto"
             if all(isinstance(weight, Q4Tensor) for weight in weights):
                 blocks = [weight.blocks_NGB for weight in weights if isinstance(weight, Q4Tensor)]
                 return pack(Q4Tensor(np.concatenate(blocks)), kind, group, bias)
@@ -140,8 +140,8 @@ class Encoder:
         Args:
             texts: One text or several.
             dimensions: How many of the model's dimensions to keep (the first ones, then scaled to length 1).
-            long_texts: What happens to a text longer than the model reads: ``"refuse"`` raises, ``"window"`` cuts it into
-                windows and takes the mean of their vectors, weighted by their tokens.
+            long_texts: What happens to a text longer than the model reads: ``"refuse"`` raises, ``"window"`` cuts it
+                into windows and takes the mean of their vectors, weighted by their tokens.
 
         Raises:
             BadInput: ``dimensions`` is not between 1 and the model's, ``texts`` holds something else than strings, or a
@@ -244,6 +244,9 @@ class Encoder:
         sums = np.zeros((len(texts), self.dimensions), np.float32)
         np.add.at(sums, owners, vectors * np.array([[len(i)] for i in ids], np.float32))
         normalise(sums)
+        # A text of one window keeps its own bits, whatever else is in the slab.
+        alone = np.bincount(owners, minlength=len(texts))[owners] == 1
+        sums[np.asarray(owners)[alone]] = vectors[alone]
         return sums
 
     def _windows(self, text: str, prompt: str) -> list[NDArray[np.int32]]:
@@ -252,7 +255,7 @@ class Encoder:
         room = self.max_length - self.tokenizer.n_special - self.tokenizer.count([prompt])[0]
         while room > 0:
             cuts = [0, *(int(spans[i, 0]) for i in range(room, len(spans), room)), len(text)]
-            parts = [prompt + text[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+            parts = [prompt + text[a:b] for a, b in pairwise(cuts)]
             ids = self.tokenizer.encode_batch(parts)
             # A piece by itself can need a token more than inside its text.
             if all(len(i) <= self.max_length for i in ids):
@@ -278,8 +281,8 @@ class Encoder:
         reduced = self.precision != "f32"
         norm = self._embed_norm
         embed(
-            np.concatenate(ids), positions, self._word_VH, self._position_PH, self._type_NH, norm.gain_H, norm.bias_H, eps,
-            out_TH=hidden,
+            np.concatenate(ids), positions, self._word_VH, self._position_PH, self._type_NH,
+            norm.gain_H, norm.bias_H, eps, out_TH=hidden,
         )  # fmt: skip
         for layer in self._layers:
             linear(hidden, layer.qkv, out_TN=qkv)
@@ -305,7 +308,7 @@ class Encoder:
         return arrays
 
 
-def _fastest(four_bit: bool) -> Literal["f32", "bf16", "int8"]:
+def _fastest(four_bit: bool) -> Kind:
     """The fastest precision that keeps quality, by the instruction set and the weights alone."""
     if dispatch.table().isa == "fallback":
         return "f32"

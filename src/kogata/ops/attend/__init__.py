@@ -49,8 +49,9 @@ def encode_attention(
 ) -> Floats | tuple[Floats, Floats]:
     """softmax(q k^T / sqrt(D)) v of every head, each token over all tokens of its own sequence.
 
-    Rows of qkv are q, k, v side by side, heads side by side inside; cu_seqlens int32 [S + 1] runs from 0 to T. `reduced`
-    allows bf16 products where the instruction set has them. With `with_lse` also the log of each softmax's denominator,
+    Rows of qkv are q, k, v side by side, heads side by side inside; cu_seqlens int32 [S + 1] runs from 0 to T.
+    `reduced` allows bf16 products where the instruction set has them. With `with_lse` also the log of each softmax's
+    denominator,
     [T, n_heads], with which results over disjoint keys merge. A token's result depends on its sequence alone.
     Raises ValueError for shapes, TypeError for types that do not fit.
     """

@@ -58,7 +58,7 @@ def embed(
     types_T: Ints | None = None,
     out_TH: Floats | None = None,
 ) -> Floats:
-    """Layer norm of word + position + type rows. Without types every token has type 0; without a type table there is none.
+    """Layer norm of word + position + type rows. Without types every token has type 0; the type table may be None.
 
     Raises ValueError for an id, position or type outside its table, and for shapes that do not fit.
     """
@@ -70,7 +70,8 @@ def embed(
 def pool(hidden_TH: Floats, cu_seqlens: Ints, kind: Pooling = "mean", *, normalise: bool = True) -> Floats:
     """One vector a sequence: the mean over its tokens or its first token; scaled to length 1 where asked.
 
-    cu_seqlens [S + 1] runs from 0 to T. A sequence without tokens gives zeros. Raises ValueError for shapes that do not fit.
+    cu_seqlens [S + 1] runs from 0 to T. A sequence without tokens gives zeros. Raises ValueError where shapes do not
+    fit.
     """
     out = np.empty((len(cu_seqlens) - 1, hidden_TH.shape[1]), np.float32)
     dispatch.table().pool(hidden_TH, cu_seqlens, kind == "cls", normalise, out)

@@ -14,7 +14,7 @@ def layer_norm(
     x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, bias_H: Floats, eps: float, out_TH: Floats
 ) -> None:
     x = x_TH if residual_TH is None else x_TH + residual_TH
-    out_TH[...] = reference.layer_norm(x, gain_H, bias_H, np.float32(eps))
+    out_TH[...] = reference.layer_norm(x, gain_H, bias_H, eps)
 
 
 def embed(
@@ -41,7 +41,7 @@ def embed(
         if types_T is not None and len(types_T) and (types_T.min() < 0 or types_T.max() >= len(type_NH)):
             raise ValueError(f"a token type is outside its table of {len(type_NH)} rows")
         x = x + (type_NH[0] if types_T is None else type_NH[types_T])
-    out_TH[...] = reference.layer_norm(x, gain_H, bias_H, np.float32(eps))
+    out_TH[...] = reference.layer_norm(x, gain_H, bias_H, eps)
 
 
 def four_bit_rows(rows: FourBitRows, ids_T: Ints) -> Floats:

@@ -1,4 +1,4 @@
-"""Row-wise operations as plain mathematics, over the array API: numpy float64 is the truth the kernels are tested against.
+"""Row-wise operations as plain mathematics, over the array API; numpy float64 is the truth for the kernels.
 
 Shapes: T tokens, H width, S sequences.
 """
@@ -6,6 +6,7 @@ Shapes: T tokens, H width, S sequences.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -20,7 +21,7 @@ def layer_norm(x_TH: Any, gain_H: Any, bias_H: Any, eps: float) -> Any:
 
 
 def erf(x: Any) -> Any:
-    """The error function: 2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (2n+1)!! (all terms of one sign: no cancellation)."""
+    """2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (2n+1)!!: all terms of one sign, so nothing cancels."""
     xp = array_namespace(x)
     inner = xp.clip(x, -6.0, 6.0)  # 1 - erf(6) is 2e-17
     term = inner
@@ -40,7 +41,7 @@ def pool(hidden_TH: Any, cu_seqlens: Any, first_token: bool, normalise: bool) ->
     """Mean or first row of every sequence, divided by its length (at least 1e-12) where asked."""
     xp = array_namespace(hidden_TH)
     rows = []
-    for begin, end in zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+    for begin, end in pairwise(cu_seqlens):
         part = hidden_TH[int(begin) : int(end), :]
         if part.shape[0] == 0:
             rows.append(xp.zeros_like(hidden_TH[0, :]))

@@ -3,8 +3,9 @@
 Shapes: T tokens, K inputs, N outputs, G groups along K. Activations and results are C-contiguous float32.
 
 Storage kinds: ``f32``; ``bf16`` (products of bf16 by bf16 where the instruction set has them, else the weights are
-widened and the activations stay f32); ``int8`` with one scale a row (group 0) or a group of K; ``int4`` with groups. For
-int8 and int4 every token's activations are quantised to 8 bits inside: x = scale * (q - zero), q in 0..255, the range
+widened and the activations stay f32); ``int8`` with one scale a row (group 0) or a group of K; ``int4`` with groups.
+For int8 and int4 every token's activations are quantised to 8 bits inside: x = scale * (q - zero), q in 0..255, the
+range
 [min(x, 0), max(x, 0)] of that token; products are exact in int32 (per group where there are groups).
 
 Row contract: a token's result is the same bits whatever the other tokens, T and the number of threads.
@@ -25,8 +26,9 @@ __all__ = ["CodedWeight", "Kind", "PackedLinear", "linear", "pack"]
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int = 0, bias_N: Floats | None = None) -> PackedLinear:
     """Packs a matrix of N rows (outputs) and K columns (inputs).
 
-    weight: float32 [N, K] (int8 and int4: rounded to nearest, one symmetric scale a row or group), or integer codes with
-    scales by group: int4 and int8 keep them as they are when group is their own, int8 with group 0 rounds them onto one
+    weight: float32 [N, K] (int8 and int4: rounded to nearest, one symmetric scale a row or group), or integer
+    codes
+    with scales by group: int4 and int8 keep them as they are when group is their own, int8 with group 0 rounds them onto one
     scale a row, f32 and bf16 multiply them out.
 
     Raises ValueError where kind and group do not fit: groups are for int8 and int4 (which needs one), multiples of 8.

@@ -36,7 +36,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
         values = np.zeros((rows, depth), np.float32)
         values[:n, :k] = weight_NK if isinstance(weight_NK, np.ndarray) else multiplied_out(weight_NK)
         if kind == "bf16":
-            values = round_bf16(values)
+            values = round_bf16(values.astype(np.float32, copy=False))
     step = STEP[kind]
     tiles = values.reshape(rows // PANEL, PANEL, depth // step, step).transpose(0, 2, 1, 3)
     if kind == "int4":
@@ -49,7 +49,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
 def coded(weight_NK: Floats | CodedWeight, kind: Kind, group: int) -> tuple[NDArray[np.int8], Floats]:
     """Codes [N, K] and scales [N, G]."""
     most = 127 if kind == "int8" else 7
-    n, k = weight_NK.shape
+    k = weight_NK.shape[1]
     if isinstance(weight_NK, np.ndarray):
         short = -k % group if group else 0
         codes, scales = reference.quantise_weight(np.pad(weight_NK, ((0, 0), (0, short))), group, most)
@@ -83,14 +83,14 @@ _Q = (1.195290035e-6, 7.86117445386e-5, 1.96249697585e-3, 2.93994164625e-2, 2.54
 
 def gelu(x: Floats) -> Floats:
     """The exact form of GELU, to 1e-6."""
-    inner = np.clip(x, -5.5, 5.5)
+    inner = np.clip(x, np.float32(-5.5), np.float32(5.5))
     u = inner * inner
     p, q = np.full_like(u, _P[0]), np.full_like(u, _Q[0])
     for a, b in zip(_P[1:], _Q[1:], strict=True):
         p = p * u + np.float32(a)
         q = q * u + np.float32(b)
     half = np.float32(0.5) * np.maximum(x, np.float32(-5.5))
-    return half * (inner * p / q) + half
+    return np.asarray(half * (inner * p / q) + half, np.float32)
 
 
 def linear(x_TK: Floats, packed: PackedLinear, gelu_after: bool, residual_TN: Floats | None, out_TN: Floats) -> None:

@@ -1,7 +1,8 @@
 """What packed weights look like in memory: one tiling for every instruction set.
 
-Panels of 16 rows of the matrix; inside, steps of kk columns with the 16 rows' kk values adjacent: [N/16][K/kk][16][kk], kk
-= 1 (f32), 2 (bf16 as uint16), 4 (int8), 8 (int4: byte i of a row's four holds column i in its low and i + 4 in its high
+Panels of 16 rows of the matrix; inside, steps of kk columns with the 16 rows' kk values adjacent: [N/16][K/kk][16][kk],
+kk = 1 (f32), 2 (bf16 as uint16), 4 (int8), 8 (int4: byte i of a row's four holds column i in its low and i + 4 in
+its high
 bits, plus 8). Scales per group: [N/16][G][16].
 
 Shapes: N rows (outputs), K columns (inputs), G groups along K, L panels = ceil(N / 16), B bytes.

@@ -1,4 +1,4 @@
-"""The quantised linear as plain mathematics, over the array API: numpy float64 is the truth the kernels are tested against.
+"""The quantised linear as plain mathematics, over the array API; numpy float64 is the truth for the kernels.
 
 Shapes: T tokens, K inputs, N outputs, G groups along K.
 """
@@ -23,7 +23,7 @@ def linear(x_TK: Any, weight_NK: Any, bias_N: Any | None, gelu: bool, residual_T
 
 
 def quantise_tokens(x_TK: Any) -> tuple[Any, Any, Any]:
-    """(q [T, K] in 0..255, scale [T, 1], zero [T, 1]) with x about scale * (q - zero): 8 bits over [min(x, 0), max(x, 0)]."""
+    """(q [T, K] in 0..255, scale [T, 1], zero [T, 1]), x about scale * (q - zero): 8 bits over its range and 0."""
     xp = array_namespace(x_TK)
     low = xp.minimum(xp.min(x_TK, axis=-1, keepdims=True), xp.zeros_like(x_TK[:, :1]))
     high = xp.maximum(xp.max(x_TK, axis=-1, keepdims=True), xp.zeros_like(x_TK[:, :1]))
@@ -34,7 +34,7 @@ def quantise_tokens(x_TK: Any) -> tuple[Any, Any, Any]:
 
 
 def quantise_weight(weight_NK: Any, group: int, most: int) -> tuple[Any, Any]:
-    """(codes [N, K] in -most..most, scales [N, G]): symmetric, to nearest; group 0 is the whole row. K a multiple of group."""
+    """(codes [N, K] in -most..most, scales [N, G]), symmetric, to nearest; group 0 is the whole row."""
     xp = array_namespace(weight_NK)
     n, k = weight_NK.shape
     grouped = xp.reshape(weight_NK, (n, -1, group or k))

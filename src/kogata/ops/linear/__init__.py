@@ -28,7 +28,8 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int = 0, bias_N: Fl
 
     weight: float32 [N, K] (int8 and int4: rounded to nearest, one symmetric scale a row or group), or integer
     codes
-    with scales by group: int4 and int8 keep them as they are when group is their own, int8 with group 0 rounds them onto one
+    with scales by group: int4 and int8 keep them as they are when group is their own, int8 with group 0 rounds them
+    onto one
     scale a row, f32 and bf16 multiply them out.
 
     Raises ValueError where kind and group do not fit: groups are for int8 and int4 (which needs one), multiples of 8.

@@ -3,8 +3,8 @@
 Each sentence is judged inside its passage: every token of the question looks for the token most like it in the sentence
 ("late interaction", Khattab and Zaharia, arXiv 2004.12832), both as the embedder sees them in context. So "he" is near
 the man the passage is about. Rare words of the question in the sentence, or in the one before, count as well, and so
-does an amount or a name where the question asks for one. The weights are fitted by bench/answer_fit.py, which says on
-what.
+does an amount or a name where the question asks for one. The weights are what
+`bench/answer_quality.py --fit` prints; it says on which questions.
 
 Shapes: S sentences, F features, T tokens, H width of the embedder.
 """
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 FEATURES = ("similarity", "gist", "words", "words_before", "standing", "amount", "name", "length")
-WEIGHTS = np.array([24.0, 4.3, 1.4, 2.3, 1.25, 0.95, 1.3, 0.1])
+WEIGHTS = np.array([15.8, 0.34, 1.8, 1.6, 0.63, 1.87, 1.07, -0.08])
 """What a sentence's features count for, in the order of :data:`FEATURES`."""
 
 CONFIDENCE_FEATURES = ("similarity", "words", "passage_words")
-CONFIDENCE_WEIGHTS = np.array([8.0, 1.0, 2.0])
-CONFIDENCE_BIAS = -3.0
-WORDS_ONLY_WEIGHTS = np.array([0.0, 1.0, 3.0])
-WORDS_ONLY_BIAS = -1.5
+CONFIDENCE_WEIGHTS = np.array([17.7, 3.85, 2.25])
+CONFIDENCE_BIAS = -8.34
+WORDS_ONLY_WEIGHTS = np.array([0.0, 7.08, 3.49])
+WORDS_ONLY_BIAS = -2.45
 THRESHOLD = 0.5
 """Below this confidence the answer is "not found"."""
 

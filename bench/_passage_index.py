@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _vectors import CACHE
-
 from kogata import Encoder, Index
 from kogata.ask.store import Store
 

@@ -3,11 +3,12 @@
     python bench/answer_quality.py               # figures on XQuAD (English) and JSQuAD (Japanese)
     python bench/answer_quality.py --fit         # fits the constants of ask/evidence.py and prints them
 
-Everything goes through a real index of the passages. Each question is asked twice: as it is, and with every chunk of its
-passage left out of the ranking, which makes it (nearly) unanswerable: other paragraphs of the same article remain.
+Everything goes through a real index of the passages. Each question is asked twice: as it is, and with every chunk of
+its passage left out of the ranking, which makes it (nearly) unanswerable: other paragraphs of the article remain.
 
-Fitted on: 1,194 questions of JaQuAD's train split (500 passages) and the XQuAD questions of even passages. Figures are
-of XQuAD's odd passages ("held out"), of all of XQuAD, and of JSQuAD's first 1,000 questions, none of which was fitted on.
+Fitted on: 1,194 questions of JaQuAD's train split (500 passages) and the XQuAD questions of even passages. Figures
+are of XQuAD's odd passages ("held out"), of all of XQuAD (half of it fitted on), and of JSQuAD's first 1,000 questions,
+none of which was fitted on.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-import _facts
 import numpy as np
+
+import _facts
 from _passage_index import passage_index
 from _retrieval_sets import DATA, load
-
 from kogata import Encoder
 from kogata.ask import answer as ask
 from kogata.ask import evidence as ev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -85,7 +86,7 @@ def test_any_text(text: str, query: str, width: int) -> None:
     wanted = query_terms(query) if query.translate({0: " "}).strip() and query.isprintable() else {"x"}
     snippet, marks = make_snippet(text, wanted, width)
     assert "\n" not in snippet
-    assert all(left[1] <= right[0] for left, right in zip(marks, marks[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in pairwise(marks))
     assert columns(snippet) <= max(width, columns(text.strip()[:1]) + 2) or len(text) < 70
 
 

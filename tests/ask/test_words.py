@@ -19,7 +19,8 @@ from kogata.errors import BadInput
 
 def index(*texts: str, titles: tuple[str, ...] = ()) -> sqlite3.Connection:
     db = sqlite3.connect(":memory:")
-    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({', '.join(words.COLUMNS)}, content='', tokenize='{words.TOKENIZE}')")
+    columns = ", ".join(words.COLUMNS)
+    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{words.TOKENIZE}')")
     for id_, text in enumerate(texts):
         title = titles[id_] if titles else ""
         fields = words.index_fields(text, title, ())
@@ -96,7 +97,9 @@ def test_more_of_the_query_ranks_higher() -> None:
 def test_stop_words_are_dropped_only_beside_others() -> None:
     assert words.query_phrases("what is the tide") == ["tide"]
     assert words.query_phrases("what is the") == ["what", "is", "the"]
-    assert "潮位" in words.query_phrases("潮位とはどのような") and "どの" not in words.query_phrases("潮位とはどのような")
+    phrases = words.query_phrases("潮位とはどのような")
+    assert "潮位" in phrases
+    assert "どの" not in phrases
     db = index("to be or not to be", "tide tables")
     assert search(db, "to be or not to be") == [0]
 
@@ -206,8 +209,11 @@ SUFFIXES = [
 ]  # fmt: skip
 
 
-@given(st.lists(st.builds(str.__add__, st.from_regex("[a-z]{1,9}", fullmatch=True), st.sampled_from(SUFFIXES)), min_size=1))
-@example(["a" * 70, "ab", "abc", "sky", "yyy", "eed", "agreed", "ion", "tion", "falling", "controll"])
+WORDS = st.builds(str.__add__, st.from_regex("[a-z]{0,9}", fullmatch=True), st.sampled_from(SUFFIXES)).filter(bool)
+
+
+@given(st.lists(WORDS, min_size=1))
+@example(["ies", "sses", "s", "eed", "eing", "a" * 70, "ab", "abc", "sky", "yyy", "agreed", "ion", "tion", "falling"])
 @settings(deadline=None, max_examples=300)
 def test_stems_are_those_of_sqlite(words_: list[str]) -> None:
     assert [stem(word) for word in words_] == fts_stem(words_)

@@ -18,7 +18,8 @@ TEXTS = {
     "tides.txt": "Tides at the harbour are measured twice a day. The gauge was calibrated in May 2021 by Mara Lind. "
     "Before that, readings were taken by hand from the old bridge.",
     "boats.txt": "Fishing boats leave before dawn. The largest boat carries eleven people. It was built in Osaka.",
-    "潮位.txt": "潮位は基準面から測った海面の高さである。満潮は一日に二回起こる。検潮所は大阪の技師によって建てられた。",
+    "潮位.txt": "潮位は基準面から測った海面の高さである。満潮は一日に二回起こる。"
+    "検潮所は大阪の技師によって建てられた。",
     "cats.txt": "Cats sleep for most of the day. A kitten opens its eyes after about ten days.",
 }
 

@@ -142,10 +142,10 @@ def measure(model: str, precision: Any, collection: Collection) -> dict[str, Ran
             table[f"{label}: reciprocal ranks"] = reciprocal(ids, by_meaning, by_words)
             default = fusion.WEIGHT
             for weight in WEIGHTS:
-                fusion.fuse.__defaults__ = (weight,)
+                fusion.WEIGHT = weight
                 mark = " (default)" if weight == default else ""
                 table[f"{label}: hybrid {weight}{mark}"] = named(ids, ranked(store, prepared, collection, "hybrid"))
-            fusion.fuse.__defaults__ = (default,)
+            fusion.WEIGHT = default
             table[f"{label}: hybrid, exact"] = named(ids, ranked(store, prepared, collection, "hybrid", exact=True))
     return table
 

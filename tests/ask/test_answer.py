@@ -181,15 +181,16 @@ def test_fusion_is_the_weighted_sum_of_z_scores() -> None:
 def test_scale_and_offset_of_a_side_do_not_matter() -> None:
     rng = np.random.default_rng(4)
     meaning, words = rng.random(30), rng.random(30)
-    np.testing.assert_allclose(fusion.fuse(meaning, words), fusion.fuse(meaning * 0.1 + 7, words * 900), atol=1e-9)
+    scaled = fusion.fuse(meaning * 0.1 + 7, words * 900, 0.7)
+    np.testing.assert_allclose(fusion.fuse(meaning, words, 0.7), scaled, atol=1e-9)
 
 
 def test_without_a_vector_words_alone_decide() -> None:
     words = np.array([3.0, 1.0, 2.0])
-    fused = fusion.fuse([np.nan, 0.5, 0.1], words)
+    fused = fusion.fuse([np.nan, 0.5, 0.1], words, 0.7)
     assert fused[0] == pytest.approx(fusion.standardise(words)[0])
-    np.testing.assert_array_equal(fusion.fuse([0.5, 0.5], [1.0, 1.0]), [0.0, 0.0])
-    assert fusion.fuse([], []).size == 0
+    np.testing.assert_array_equal(fusion.fuse([0.5, 0.5], [1.0, 1.0], 0.7), [0.0, 0.0])
+    assert fusion.fuse([], [], 0.7).size == 0
 
 
 def test_equal_scores_come_in_the_order_of_their_ids() -> None:

@@ -27,7 +27,7 @@ def standardise(scores_C: npt.ArrayLike) -> Scores:
     return centred / deviation if deviation > 1e-12 * max(1.0, float(np.abs(known).max())) else centred * 0.0
 
 
-def fuse(meaning_C: npt.ArrayLike, words_C: npt.ArrayLike, weight: float = WEIGHT) -> Scores:
+def fuse(meaning_C: npt.ArrayLike, words_C: npt.ArrayLike, weight: float) -> Scores:
     """Fused score of each candidate, higher is better.
 
     Args:

@@ -213,7 +213,10 @@ def rank(
     by_words = _aligned(ids, words_ids, words_scores)
     # What the words did not find scored at most as much as their last, and 0 if they found all there was.
     floor = words_scores.min() if len(found) == depth else 0.0
-    fused = fusion.fuse(meaning, np.where(np.isnan(by_words), floor, by_words))
+    # Where few of the passages that the words found have a vector (most wait for theirs, or their script is not
+    # covered), the few that have one would win by it alone: meaning counts as much as it knows.
+    share = float(np.mean(~np.isnan(meaning[np.isin(ids, words_ids)]))) if len(found) else 1.0
+    fused = fusion.fuse(meaning, np.where(np.isnan(by_words), floor, by_words), fusion.WEIGHT * share)
     order = fusion.best_first(fused, ids, len(ids))
     return Ranking(ids[order], fused[order], meaning[order], by_words[order], query_D, mode, tuple(notes))
 

@@ -30,9 +30,7 @@ def put(
     writer: Writer, path: str | bytes, text: str, title: str = "", coverage: float = 1.0, step: int = 100,
     kind: str = "txt", heading: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
-    chunks = [
-        Chunk(start, min(start + step, len(text)), None, heading, 10) for start in range(0, len(text), step)
-    ]
+    chunks = [Chunk(start, min(start + step, len(text)), None, heading, 10) for start in range(0, len(text), step)]
     (folder,) = [row.id for row in writer.folders()] or [None]
     if folder is None:
         writer.add_folder(b"/docs", None)
@@ -52,9 +50,10 @@ def fts_is_sound(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("INSERT INTO words (words) VALUES ('integrity-check')")
     assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert db.execute("SELECT id FROM chunks ORDER BY id").fetchall() == db.execute(
-        "SELECT id FROM words_docsize ORDER BY id"
-    ).fetchall()
+    assert (
+        db.execute("SELECT id FROM chunks ORDER BY id").fetchall()
+        == db.execute("SELECT id FROM words_docsize ORDER BY id").fetchall()
+    )
     db.execute("CREATE VIRTUAL TABLE temp.held USING fts5vocab(main, words, instance)")
     held = sorted(db.execute("SELECT term, doc, col, offset FROM held").fetchall())
     db.rollback()

@@ -126,7 +126,7 @@ def test_a_query_of_a_megabyte_is_refused_at_once() -> None:
     assert time.perf_counter() - started < 0.5
 
 
-@pytest.mark.parametrize("unit", ["tide", "潮位", "a b c d ", "x1Y2", "1,204 ", "std::", "(\"", "é"])
+@pytest.mark.parametrize("unit", ["tide", "潮位", "a b c d ", "x1Y2", "1,204 ", "std::", '("', "é"])
 def test_the_longest_query_works(unit: str) -> None:
     db = index("tide 潮位 x1Y2", "nothing")
     query = (unit * words.MAX_QUERY_CHARS)[: words.MAX_QUERY_CHARS]

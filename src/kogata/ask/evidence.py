@@ -71,9 +71,7 @@ class Evidence:
         """Probability-like figure from 0 to 1; found from :data:`THRESHOLD` on."""
         if not self.where:
             return 0.0
-        weights, bias = (
-            (CONFIDENCE_WEIGHTS, CONFIDENCE_BIAS) if with_meaning else (WORDS_ONLY_WEIGHTS, WORDS_ONLY_BIAS)
-        )
+        weights, bias = (CONFIDENCE_WEIGHTS, CONFIDENCE_BIAS) if with_meaning else (WORDS_ONLY_WEIGHTS, WORDS_ONLY_BIAS)
         return float(1.0 / (1.0 + math.exp(-(float(self.confidence_features() @ weights) + bias))))
 
 

@@ -111,9 +111,7 @@ class Index:
         with self._writing() as writer:
             return self._run(writer, None, progress, workers)
 
-    def watch(
-        self, *, progress: Progress | None = None, stop: threading.Event | None = None
-    ) -> Iterator[Report]:
+    def watch(self, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Iterator[Report]:
         """Bring the known folders up to date, then again whenever something in them changes.
 
         Args:

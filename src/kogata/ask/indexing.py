@@ -160,9 +160,7 @@ class Run:
             return
         file = FileStat(task.file.path, refusal.size or task.file.size, refusal.mtime_ns or task.file.mtime_ns)
         hash_ = bytes.fromhex(refusal.hash) if refusal.hash else None
-        self.writer.refuse(
-            file, task.folder, PARSERS, task.kind, refusal.code, refusal.reason, hash_
-        )
+        self.writer.refuse(file, task.folder, PARSERS, task.kind, refusal.code, refusal.reason, hash_)
 
     # --- pass 2
 

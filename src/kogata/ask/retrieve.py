@@ -274,9 +274,7 @@ def _query_vector(
     return np.asarray(encoder.encode_query(query, long_texts="window"), dtype=np.float32), remark
 
 
-def _by_words(
-    store: Store, query: str, depth: int, where: Filter | None, notes: list[str]
-) -> list[tuple[int, float]]:
+def _by_words(store: Store, query: str, depth: int, where: Filter | None, notes: list[str]) -> list[tuple[int, float]]:
     match = words.match_query(query)
     if match is None:
         notes.append("The query has no letters or digits to look for by words.")

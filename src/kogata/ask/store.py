@@ -276,9 +276,7 @@ class Store:
                 return self.db.execute(sql.format("", ""), (match, limit)).fetchall()
             documents = json.dumps(self._document_ids(where))
             return self.db.execute(
-                sql.format(
-                    "JOIN chunks c ON c.id = words.rowid", "AND c.document IN (SELECT value FROM json_each(?))"
-                ),
+                sql.format("JOIN chunks c ON c.id = words.rowid", "AND c.document IN (SELECT value FROM json_each(?))"),
                 (match, documents, limit),
             ).fetchall()
 

@@ -349,9 +349,7 @@ class Writer:
 
     def bump(self) -> None:
         """Tell readers that their picture of the vectors is out of date."""
-        self.db.execute(
-            "INSERT INTO meta VALUES ('vectors', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1"
-        )
+        self.db.execute("INSERT INTO meta VALUES ('vectors', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1")
 
     # --- room
 

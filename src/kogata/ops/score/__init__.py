@@ -79,9 +79,7 @@ def shortlist(
     count = min(count, n if allowed is None else int(np.count_nonzero(check_allowed(n, allowed))))
     if count == 0:
         return np.empty(0, np.int64)
-    rows_S: NDArray[np.int64] = table().score_shortlist(
-        np.ascontiguousarray(weights_P), packed_BG64, n, count, allowed
-    )
+    rows_S: NDArray[np.int64] = table().score_shortlist(np.ascontiguousarray(weights_P), packed_BG64, n, count, allowed)
     return rows_S
 
 

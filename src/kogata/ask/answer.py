@@ -28,6 +28,7 @@ MARGIN = 1.5
 
 _SAME = 0.6  # two sentences that share this part of their terms say the same
 _CONTEXT_CHARS = 400
+_NEAR_CHARS = 200  # sentences of a passage this near share a citation
 _MARK = re.compile(r"\[(\d+)\]")
 _BULLET = re.compile(r"^(?:[-*+•・◦]\s+|\d{1,3}[.)]\s+|>\s+)")
 _LINE_BREAK = re.compile(r"\s*\n\s*|[ \t]{2,}")
@@ -146,8 +147,14 @@ def answer(
         written: tuple[AnswerSentence, ...] = ()
         citations: tuple[Citation, ...] = ()
         if found and generator is None:
-            citations = _cite(store, hits, _chosen(evidence, hits))
-            written = tuple(AnswerSentence(tidy(citation.text), citation.number) for citation in citations)
+            chosen = _chosen(evidence, hits)
+            groups = _grouped(chosen)
+            citations = _cite(store, groups)
+            written = tuple(
+                AnswerSentence(tidy(hit.text[start - hit.start : end - hit.start]), number)
+                for number, group in enumerate(groups, 1)
+                for hit, start, end in group
+            )
     if found and generator is not None:
         written, citations = _generated(generator, query, hits[:PASSAGES])
     text = join([sentence.text for sentence in written])
@@ -222,13 +229,32 @@ def _chosen(evidence: Evidence, hits: Sequence[Hit]) -> list[tuple[Hit, int, int
     return chosen
 
 
-def _cite(store: Store, hits: Sequence[Hit], chosen: Sequence[tuple[Hit, int, int]]) -> tuple[Citation, ...]:
+def _grouped(chosen: Sequence[tuple[Hit, int, int]]) -> list[list[tuple[Hit, int, int]]]:
+    """Sentences that one citation can span, in reading order; the groups in the order of their best sentences."""
+    groups: list[list[tuple[Hit, int, int]]] = []
+    for hit, start, end in chosen:
+        for group in groups:
+            near = start - group[-1][2] <= _NEAR_CHARS and group[0][1] - end <= _NEAR_CHARS
+            if near and group[0][0].chunk_id == hit.chunk_id:
+                group.append((hit, start, end))
+                group.sort(key=lambda one: one[1])
+                break
+        else:
+            groups.append([(hit, start, end)])
+    return groups
+
+
+def _cite(store: Store, groups: Sequence[Sequence[tuple[Hit, int, int]]]) -> tuple[Citation, ...]:
     citations: list[Citation] = []
-    for number, (hit, start, end) in enumerate(chosen, 1):
+    for number, group in enumerate(groups, 1):
+        hit, start, end = group[0][0], group[0][1], group[-1][2]
         first = max(0, start - _CONTEXT_CHARS)
         left = store.context(hit.document_id, first, start)
         right = store.context(hit.document_id, end, end + _CONTEXT_CHARS)
         before, after = sentences(left), sentences(right)
+        leading = left[before[-1][0] : before[-1][1]] if before else ""
+        if leading.strip() in hit.heading:  # the heading is shown beside it
+            leading = ""
         citations.append(
             Citation(
                 number=number,
@@ -239,7 +265,7 @@ def _cite(store: Store, hits: Sequence[Hit], chosen: Sequence[tuple[Hit, int, in
                 heading=hit.heading,
                 start=start,
                 end=end,
-                before=left[before[-1][0] : before[-1][1]] if before else "",
+                before=leading,
                 text=hit.text[start - hit.start : end - hit.start],
                 after=right[after[0][0] : after[0][1]] if after else "",
             )

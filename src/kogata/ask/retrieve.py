@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kogata.ask import fusion, words
 from kogata.ask.schema import shown
-from kogata.ask.snippet import make_snippet
+from kogata.ask.snippet import after_headings, make_snippet
 from kogata.ask.terms import query_terms
 from kogata.errors import BadInput
 
@@ -228,7 +228,7 @@ def read_hits(store: Store, ranking: Ranking, query: str, k: int) -> tuple[Hit, 
     hits: list[Hit] = []
     for row in store.chunk_rows(list(place)):
         position = place[row.id]
-        snippet, highlights = make_snippet(row.text, wanted)
+        snippet, highlights = make_snippet(after_headings(row.text, row.heading), wanted)
         hits.append(
             Hit(
                 rank=len(hits) + 1,

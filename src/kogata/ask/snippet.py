@@ -29,6 +29,16 @@ def make_snippet(text: str, wanted: Collection[str], width: int = WIDTH) -> tupl
     return snippet, tuple(find(snippet, wanted))
 
 
+def after_headings(text: str, heading: Collection[str]) -> str:
+    """A passage without the headings that it begins with; the whole of it where it has nothing else."""
+    known = {" ".join(part.split()) for part in heading}
+    lines = text.splitlines(keepends=True)
+    first = 0
+    while first < len(lines) and (not lines[first].strip() or " ".join(lines[first].split()) in known):
+        first += 1
+    return "".join(lines[first:]) or text
+
+
 def _best_window(text: str, wanted: Collection[str], width: int) -> tuple[int, int]:
     columns = _columns(text)
     if columns[-1] <= width:

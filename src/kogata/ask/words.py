@@ -72,7 +72,7 @@ STOP_WORDS = frozenset(_STOP_WORDS.split() + _STOP_PAIRS.split())
 
 
 def check_query(query: str) -> str:
-    """Return the query without what cannot be searched (lone surrogates, NUL), its ends stripped.
+    """Return the query without what cannot be searched (lone surrogates, NUL), composed (NFC), its ends stripped.
 
     Raises:
         BadInput: If it is empty or longer than :data:`MAX_QUERY_CHARS`.
@@ -82,7 +82,7 @@ def check_query(query: str) -> str:
             f"The query has {len(query):,} characters; at most {MAX_QUERY_CHARS:,} are accepted.",
             hint="Search for a sentence or a paragraph of it.",
         )
-    cleaned = _UNSAFE.sub(" ", query).strip()
+    cleaned = unicodedata.normalize("NFC", _UNSAFE.sub(" ", query)).strip()
     if not cleaned:
         raise BadInput("The query is empty. Give a question or a few words to look for.")
     return cleaned

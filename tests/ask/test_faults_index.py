@@ -48,7 +48,7 @@ def docs(tmp_path: Path) -> Path:
 def start(path: Path, docs: Path, command: str = "add") -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(path), str(docs), command],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -56,8 +56,11 @@ def start(path: Path, docs: Path, command: str = "add") -> subprocess.Popen[str]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out + err
+    # Not communicate(): it reads past what readline() has already buffered of a fast process.
+    assert process.stdout is not None
+    with process:
+        said = process.stdout.read()
+    return process.returncode, said
 
 
 def holds_only_whole_documents(path: Path, texts: dict[bytes, str]) -> int:

@@ -76,7 +76,9 @@ def test_offline_and_not_cached(tmp_path: Path) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    said, seconds = run("someone/none", HF_HUB_CACHE=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9")
+    said, seconds = run(
+        "someone/none", HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9"
+    )
     assert "the hub cannot be reached" in said
     assert seconds < 30
 

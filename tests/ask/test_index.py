@@ -449,3 +449,15 @@ def test_context_manager_and_reuse(index: kogata.Index, docs: Path) -> None:
     index.close()
     with Writer(index.path) as writer:
         assert writer.n_waiting() == 0
+
+
+def test_another_model_is_refused_even_where_nothing_changed(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "tide.txt").write_text("The tide is high at noon.")
+    with kogata.Index(tmp_path / "index.sqlite", model=StandIn()) as index:
+        index.add(tmp_path / "docs")
+    with kogata.Index(tmp_path / "index.sqlite", model=StandIn("standin-2")) as index:
+        with pytest.raises(EmbedderMismatch, match="was asked for") as refused:
+            index.refresh()
+        assert refused.value.hint is not None
+        assert "--rebuild --model" in refused.value.hint

@@ -50,7 +50,7 @@ def _print_not_found(screen: Screen, answer: Answer) -> None:
             screen.line()
             _print_hit(screen, hit, f"{number}  ")
     else:
-        screen.flow([("No passage has anything to do with it.", "")])
+        screen.flow([("No passage of the index has anything to do with it (`kogata status` shows what it holds).", "")])
     _print_notes(screen, answer.notes)
 
 

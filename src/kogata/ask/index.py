@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kogata.ask import schema
 from kogata.ask.lock import WriterLock
 from kogata.ask.schema import shown
-from kogata.ask.store import Filter, Store
+from kogata.ask.store import Filter, Store, check_embedder
 from kogata.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
@@ -196,7 +196,12 @@ class Index:
         folders = [row for row in writer.folders() if paths is None or row.path in paths]
         if not folders:
             raise StoreError("The index knows no folder yet.", hint="Add one with `kogata index PATH…`.")
-        load, source = self._model_for(writer.embedder())
+        stored = writer.embedder()
+        load, source = self._model_for(stored)
+        if self._model is not None and stored is not None:
+            # Said before anything is read, and also where nothing has changed and no vector is due.
+            model = load()
+            check_embedder(stored, model.identity, model.name)
         return Run(writer, load, source, progress, workers).run(folders)
 
     def _model_for(self, stored: EmbedderInfo | None) -> tuple[Callable[[], Encoder], str]:

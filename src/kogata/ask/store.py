@@ -334,7 +334,8 @@ def check_embedder(stored: EmbedderInfo | None, identity: str, name: str) -> Non
     raise EmbedderMismatch(
         f"This index was made with the embedder {stored.name}, and {name}{versions} was asked for; "
         "their vectors cannot be compared.",
-        hint=f"Use --model {stored.source}, or make all vectors anew with `kogata index --rebuild`.",
+        hint=f"Use --model {stored.source}, or make all vectors anew with the other one: "
+        "`kogata index --rebuild --model …`.",
     )
 
 

@@ -210,7 +210,7 @@ def _file(path: bytes, status: os.stat_result, seen: set[tuple[int, int]]) -> It
     seen.add((status.st_dev, status.st_ino))
     guess = filetype.by_name(path)
     if guess == "binary":
-        yield Skipped(path, "binary", "Its kind is not one that holds text to be read.")
+        yield Skipped(path, "binary", "Files with this suffix (compressed, picture, sound, program …) are not read.")
     elif status.st_size == 0:
         yield Skipped(path, "empty", "The file is empty.")
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from _vectors import CACHE
 from kogata import Encoder, Index
-from kogata.ask.store import Store
+from kogata.ask.store.reader import Store
 
 
 def passage_index(name: str, passages: Sequence[str], encoder: Encoder) -> tuple[Index, dict[int, int]]:

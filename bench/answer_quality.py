@@ -26,10 +26,10 @@ import _facts
 from _passage_index import passage_index
 from _retrieval_sets import DATA, load
 from kogata import Encoder
-from kogata.ask import answer as ask
-from kogata.ask import evidence as ev
-from kogata.ask import retrieve
-from kogata.ask.retrieve import Ranking
+from kogata.ask.answers import answer as ask
+from kogata.ask.answers import evidence as ev
+from kogata.ask.search import retrieve
+from kogata.ask.search.retrieve import Ranking
 
 
 @dataclass(frozen=True)

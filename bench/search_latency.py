@@ -20,11 +20,12 @@ import _facts
 import million
 from _vectors import CACHE
 from kogata import Encoder
-from kogata.ask import retrieve
 from kogata.ask.documents import Block, Chunk, Document
-from kogata.ask.manifest import refresh_segments
-from kogata.ask.store import EmbedderInfo, Store
-from kogata.ask.writer import FileStat, Writer
+from kogata.ask.search import retrieve
+from kogata.ask.store.manifest import refresh_segments
+from kogata.ask.store.reader import Store
+from kogata.ask.store.rows import EmbedderInfo
+from kogata.ask.store.writer import FileStat, Writer
 
 PER_DOCUMENT = 1_000
 

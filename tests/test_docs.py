@@ -16,10 +16,10 @@ import pytest
 from kogata import errors
 from kogata.app.cli import cli, main
 from kogata.ask import documents
-from kogata.ask.answer import Answer, Citation
-from kogata.ask.report import Report
-from kogata.ask.retrieve import Hit, SearchResult
-from kogata.ask.status import Status
+from kogata.ask.answers.answer import Answer, Citation
+from kogata.ask.indexing.report import Report
+from kogata.ask.search.retrieve import Hit, SearchResult
+from kogata.ask.store.status import Status
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md"]

@@ -13,7 +13,7 @@ from command_line import Run, write_folder
 
 from kogata import __version__
 from kogata.app import cli, commands
-from kogata.ask.lock import WriterLock
+from kogata.ask.store.lock import WriterLock
 
 COMMANDS = ["index", "search", "ask", "status", "forget", "doctor"]
 

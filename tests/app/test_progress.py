@@ -10,7 +10,7 @@ import pytest
 from kogata.app import progress
 from kogata.app.progress import ProgressLine
 from kogata.app.terminal import cells
-from kogata.ask.report import ProgressEvent
+from kogata.ask.indexing.report import ProgressEvent
 
 
 class Tty(io.StringIO):

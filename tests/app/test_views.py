@@ -8,16 +8,15 @@ import unicodedata
 from dataclasses import replace
 
 import pytest
-from kogata.ask.answer import Answer, AnswerSentence, Citation
 
 from kogata.app.results import print_answer, print_search
 from kogata.app.state import print_files, print_skipped, print_status
 from kogata.app.terminal import Screen, cells
-from kogata.ask.filestate import FileState
-from kogata.ask.report import SkippedFile
-from kogata.ask.retrieve import Hit, SearchResult
-from kogata.ask.status import FolderStatus, Status
-from kogata.ask.store import EmbedderInfo
+from kogata.ask.answers.answer import Answer, AnswerSentence, Citation
+from kogata.ask.search.retrieve import Hit, SearchResult
+from kogata.ask.store.filestate import FileState
+from kogata.ask.store.rows import EmbedderInfo
+from kogata.ask.store.status import FolderStatus, SkippedFile, Status
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe"
 

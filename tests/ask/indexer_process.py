@@ -12,12 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from standin import StandIn
 
 import kogata
-from kogata.ask import indexing, rebuilding
+from kogata.ask.indexing import rebuilding, run
 
 
 def main() -> None:
     index_path, folder, command = sys.argv[1:4]
-    indexing.BATCH = rebuilding.BATCH = 4
+    run.BATCH = rebuilding.BATCH = 4
     if command.startswith("limit="):
         limit = int(command.removeprefix("limit="))
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kogata import Index
-from kogata.ask import fusion
-from kogata.ask.answer import Citation, join, tidy
-from kogata.ask.retrieve import MAX_K
+from kogata.ask.answers.answer import Citation, join, tidy
+from kogata.ask.search import fusion
+from kogata.ask.search.retrieve import MAX_K
 from kogata.errors import BadInput
 
 TEXTS = {

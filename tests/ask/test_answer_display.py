@@ -6,8 +6,8 @@ import unicodedata
 from pathlib import Path
 
 from kogata import Index
-from kogata.ask.snippet import after_headings
-from kogata.ask.words import check_query
+from kogata.ask.search.snippet import after_headings
+from kogata.ask.words.fts import check_query
 
 GUIDE = (
     "# 索引の場所\n\n索引は一つのファイルに保存されます。保存された索引のファイルはディスクの標準の場所にあります。\n"

@@ -20,9 +20,10 @@ import pytest
 from standin import StandIn
 
 import kogata
-from kogata.ask import documents, schema
+from kogata.ask import documents
 from kogata.ask.documents import Document, ParserPool, Refusal
-from kogata.ask.store import Store
+from kogata.ask.store import schema
+from kogata.ask.store.reader import Store
 from kogata.errors import DamagedIndexError, LockedError, StoreError
 
 SCRIPT = Path(__file__).with_name("indexer_process.py")
@@ -446,7 +447,7 @@ def test_no_permission(open_tmp: Path, docs: Path) -> None:
 
 
 def test_lock_file_with_rubbish_in_it(tmp_path: Path, docs: Path) -> None:
-    from kogata.ask.lock import WriterLock
+    from kogata.ask.store.lock import WriterLock
 
     path = tmp_path / "index.sqlite"
     with WriterLock(path):

@@ -13,9 +13,10 @@ import pytest
 from standin import StandIn
 
 import kogata
-from kogata.ask.lock import WriterLock
-from kogata.ask.report import ProgressEvent, Report
-from kogata.ask.writer import Writer
+from kogata.ask import documents
+from kogata.ask.indexing.report import ProgressEvent, Report
+from kogata.ask.store.lock import WriterLock
+from kogata.ask.store.writer import Writer
 from kogata.errors import BadInput, EmbedderMismatch, LockedError, StoreError
 
 TIDES = "# Tides\n\nThe moon pulls the sea, and gauges in the harbour measure it.\n"
@@ -180,10 +181,7 @@ def test_failed_files_are_tried_again_only_when_they_change(
     read: list[str] = []
     index.refresh(progress=lambda event: read.append(event.path) if event.phase == "reading" else None)
     assert read == []
-    from kogata.ask import indexing, survey
-
-    monkeypatch.setattr(survey, "PARSERS", 2)
-    monkeypatch.setattr(indexing, "PARSERS", 2)
+    monkeypatch.setattr(documents, "PARSERS", 2)
     index.refresh(progress=lambda event: read.append(event.path) if event.phase == "reading" else None)
     assert read == [str(bad)]
     bad.write_bytes(b"now it is plain text, whatever its name says\n" * 3)
@@ -337,7 +335,7 @@ def test_another_embedder_is_refused_and_rebuild_takes_it(index: kogata.Index, d
 def test_a_stopped_rebuild_goes_on_and_the_old_vectors_serve_until_then(
     index: kogata.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kogata.ask import rebuilding
+    from kogata.ask.indexing import rebuilding
 
     monkeypatch.setattr(rebuilding, "BATCH", 2)
     folder = tmp_path / "many"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kogata.ask.snippet import WIDTH, make_snippet
-from kogata.ask.terms import query_terms
+from kogata.ask.search.snippet import WIDTH, make_snippet
+from kogata.ask.words.terms import query_terms
 
 ENGLISH = (
     "The harbour office keeps records of every ship. Tides are measured twice a day at the old gauge near the bridge. "

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kogata.ask import schema
 from kogata.ask.documents import Chunk, Document
-from kogata.ask.store import PART, EmbedderInfo, Filter, Store
-from kogata.ask.words import match_query
-from kogata.ask.writer import FileStat, Writer, passage
+from kogata.ask.store import schema
+from kogata.ask.store.filters import Filter
+from kogata.ask.store.reader import Store
+from kogata.ask.store.rows import PART, EmbedderInfo, check_embedder
+from kogata.ask.store.status import read_status
+from kogata.ask.store.writer import FileStat, Writer, passage
+from kogata.ask.words.fts import match_query
 from kogata.errors import BadInput, DamagedIndexError, EmbedderMismatch, NewerIndexError, StoreError
 
 INFO = EmbedderInfo("id-1", "one", 4)
@@ -92,7 +95,7 @@ def test_replacing_a_document_leaves_nothing_of_the_old_one(tmp_path: Path) -> N
     with Store.open(path) as store:
         assert words_of(store, "albatross wings") == []
         assert words_of(store, "cormorant")
-        assert store.status().chunks == 5 + 2
+        assert read_status(store).chunks == 5 + 2
     fts_is_sound(path)
 
 
@@ -201,7 +204,7 @@ def test_what_the_tokenizer_does_not_cover_gets_no_vector(tmp_path: Path) -> Non
         put(writer, "/docs/high", "b" * 50, coverage=0.8)
         assert [row.passage for row in writer.waiting(10)] == ["b" * 50]
     with Store.open(path) as store:
-        status = store.status()
+        status = read_status(store)
         assert (status.chunks, status.waiting, status.words_only, status.documents_words_only) == (2, 1, 1, 1)
         assert store.waiting() == 1
 
@@ -223,7 +226,7 @@ def test_status_counts_and_reasons(tmp_path: Path) -> None:
             writer.refuse(FileStat(b"/docs/" + name.encode(), 7, 1), folder, 1, "pdf", "encrypted", "It is locked.")
         writer.refuse(FileStat(b"/docs/d.bin", 7, 1), folder, 1, "", "binary", "It is a program.")
     with Store.open(path) as store:
-        status = store.status()
+        status = read_status(store)
     assert status.skipped_by_code == {"encrypted": 2, "binary": 1}
     assert [file.to_dict()["path"] for file in status.skipped] == ["/docs/b.pdf", "/docs/c.pdf", "/docs/d.bin"]
     assert status.kinds == {"md": 1}
@@ -257,9 +260,9 @@ def test_another_embedder_is_refused(tmp_path: Path) -> None:
         writer.put_vectors([writer.waiting(1)[0].chunk], np.ones((1, 4), np.float32) / 2, INFO)
     with Store.open(path) as store:
         assert store.embedder() == INFO
-        store.check_embedder("id-1", "one")
+        check_embedder(store.embedder(), "id-1", "one")
         with pytest.raises(EmbedderMismatch, match="embedder one, and two") as caught:
-            store.check_embedder("id-2", "two")
+            check_embedder(store.embedder(), "id-2", "two")
         assert "kogata index --rebuild" in (caught.value.hint or "")
 
 
@@ -407,14 +410,14 @@ def test_a_failing_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest
 
 
 def test_another_rule_for_words_rebuilds_the_word_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kogata.ask import words
+    from kogata.ask.words import fts
 
     path = tmp_path / "index.sqlite"
     make(path)
-    rule = words.index_fields
-    monkeypatch.setattr(words, "index_fields", lambda *a: tuple(f"{field} zebra" for field in rule(*a)))
+    rule = fts.index_fields
+    monkeypatch.setattr(fts, "index_fields", lambda *a: tuple(f"{field} zebra" for field in rule(*a)))
     with Writer(path) as writer:
         put(writer, "/docs/3", "replaced under the new rule")
     with Store.open(path) as store:
-        assert len(store.words('"zebra"', 1000)) == store.status().chunks
+        assert len(store.words('"zebra"', 1000)) == read_status(store).chunks
     fts_is_sound(path)

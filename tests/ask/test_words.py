@@ -11,28 +11,28 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kogata.ask import words
-from kogata.ask.stem import stem
-from kogata.ask.terms import find, query_terms, terms
+from kogata.ask.words import fts
+from kogata.ask.words.stem import stem
+from kogata.ask.words.terms import find, query_terms, terms
 from kogata.errors import BadInput
 
 
 def index(*texts: str, titles: tuple[str, ...] = ()) -> sqlite3.Connection:
     db = sqlite3.connect(":memory:")
-    columns = ", ".join(words.COLUMNS)
-    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{words.TOKENIZE}')")
+    columns = ", ".join(fts.COLUMNS)
+    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{fts.TOKENIZE}')")
     for id_, text in enumerate(texts):
         title = titles[id_] if titles else ""
-        fields = words.index_fields(text, title, ())
-        db.execute(f"INSERT INTO words(rowid, {', '.join(words.COLUMNS)}) VALUES (?, ?, ?, ?)", (id_, *fields))
+        fields = fts.index_fields(text, title, ())
+        db.execute(f"INSERT INTO words(rowid, {', '.join(fts.COLUMNS)}) VALUES (?, ?, ?, ?)", (id_, *fields))
     return db
 
 
 def search(db: sqlite3.Connection, query: str) -> list[int]:
-    match = words.match_query(query)
+    match = fts.match_query(query)
     if match is None:
         return []
-    weights = ", ".join(map(str, words.COLUMN_WEIGHTS))
+    weights = ", ".join(map(str, fts.COLUMN_WEIGHTS))
     sql = f"SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {weights}), rowid"
     return [row[0] for row in db.execute(sql, (match,))]
 
@@ -78,8 +78,8 @@ def test_finds(text: str, query: str) -> None:
 
 def test_title_and_heading_are_searched() -> None:
     db = sqlite3.connect(":memory:")
-    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({', '.join(words.COLUMNS)}, tokenize='{words.TOKENIZE}')")
-    fields = words.index_fields("body text", "潮位の手引き", ("Chapter Two", "観測"))
+    db.execute(f"CREATE VIRTUAL TABLE words USING fts5({', '.join(fts.COLUMNS)}, tokenize='{fts.TOKENIZE}')")
+    fields = fts.index_fields("body text", "潮位の手引き", ("Chapter Two", "観測"))
     db.execute("INSERT INTO words VALUES (?, ?, ?)", fields)
     assert search(db, "潮位") == search(db, "観測") == search(db, "chapter") == [1]
 
@@ -95,9 +95,9 @@ def test_more_of_the_query_ranks_higher() -> None:
 
 
 def test_stop_words_are_dropped_only_beside_others() -> None:
-    assert words.query_phrases("what is the tide") == ["tide"]
-    assert words.query_phrases("what is the") == ["what", "is", "the"]
-    phrases = words.query_phrases("潮位とはどのような")
+    assert fts.query_phrases("what is the tide") == ["tide"]
+    assert fts.query_phrases("what is the") == ["what", "is", "the"]
+    phrases = fts.query_phrases("潮位とはどのような")
     assert "潮位" in phrases
     assert "どの" not in phrases
     db = index("to be or not to be", "tide tables")
@@ -105,31 +105,31 @@ def test_stop_words_are_dropped_only_beside_others() -> None:
 
 
 def test_repeated_words_count_each_time() -> None:
-    assert words.query_phrases("tide tide") == ["tide", "tide"]
+    assert fts.query_phrases("tide tide") == ["tide", "tide"]
 
 
 def test_nothing_to_search() -> None:
-    assert words.match_query("!?… 。、") is None
-    assert words.match_query("🌊") is None
+    assert fts.match_query("!?… 。、") is None
+    assert fts.match_query("🌊") is None
 
 
 @pytest.mark.parametrize("query", ["", "   ", "\n\t", "\ud800", "\x00"])
 def test_empty_query_is_refused(query: str) -> None:
     with pytest.raises(BadInput, match="empty"):
-        words.match_query(query)
+        fts.match_query(query)
 
 
 def test_a_query_of_a_megabyte_is_refused_at_once() -> None:
     started = time.perf_counter()
     with pytest.raises(BadInput, match="8,000"):
-        words.match_query("tide " * 200_000)
+        fts.match_query("tide " * 200_000)
     assert time.perf_counter() - started < 0.5
 
 
 @pytest.mark.parametrize("unit", ["tide", "潮位", "a b c d ", "x1Y2", "1,204 ", "std::", '("', "é"])
 def test_the_longest_query_works(unit: str) -> None:
     db = index("tide 潮位 x1Y2", "nothing")
-    query = (unit * words.MAX_QUERY_CHARS)[: words.MAX_QUERY_CHARS]
+    query = (unit * fts.MAX_QUERY_CHARS)[: fts.MAX_QUERY_CHARS]
     started = time.perf_counter()
     search(db, query)
     assert time.perf_counter() - started < 5
@@ -143,7 +143,7 @@ def test_the_longest_query_works(unit: str) -> None:
 def test_fts_syntax_is_only_text(query: str) -> None:
     db = index("the tide is high", "the body of a near thing")
     found = search(db, query)
-    assert "tide" not in words.fold(query) or 0 in found
+    assert "tide" not in fts.fold(query) or 0 in found
 
 
 @given(st.text(max_size=200))
@@ -153,7 +153,7 @@ def test_fts_syntax_is_only_text(query: str) -> None:
 def test_any_query_is_safe(query: str) -> None:
     db = index("tide 潮位")
     try:
-        match = words.match_query(query)
+        match = fts.match_query(query)
     except BadInput:
         assert not re.sub("[\ud800-\udfff\x00]", "", query).strip()
         return
@@ -165,10 +165,10 @@ def test_any_query_is_safe(query: str) -> None:
 @settings(deadline=None, max_examples=300)
 def test_any_text_can_be_indexed_and_finds_itself(text: str) -> None:
     db = index(text)
-    for field in words.index_fields(text):
+    for field in fts.index_fields(text):
         field.encode()  # no lone surrogates are left
     try:
-        match = words.match_query(text)
+        match = fts.match_query(text)
     except BadInput:
         return
     if match is not None and any(c.isascii() and c.isalnum() for c in text):
@@ -181,11 +181,11 @@ JAPANESE = st.text(alphabet="潮位東京ーァかなガ々ゞｶﾞ日本、。
 @given(JAPANESE)
 @settings(deadline=None, max_examples=300)
 def test_japanese_pairs_follow_the_definition(text: str) -> None:
-    _, parts, _ = words.index_fields(text)
-    folded = words.fold(text)
-    pairs = {a + b for a, b in pairwise(folded) if words.CJK_RUN.fullmatch(a + b)}
-    singles = {c for c in folded if words.CJK_RUN.fullmatch(c)}
-    assert {part for part in parts.split() if words.CJK_RUN.fullmatch(part)} == pairs | singles
+    _, parts, _ = fts.index_fields(text)
+    folded = fts.fold(text)
+    pairs = {a + b for a, b in pairwise(folded) if fts.CJK_RUN.fullmatch(a + b)}
+    singles = {c for c in folded if fts.CJK_RUN.fullmatch(c)}
+    assert {part for part in parts.split() if fts.CJK_RUN.fullmatch(part)} == pairs | singles
 
 
 # --- terms: the same units as the index, with offsets
@@ -193,7 +193,7 @@ def test_japanese_pairs_follow_the_definition(text: str) -> None:
 
 def fts_stem(words_: list[str]) -> list[str]:
     db = sqlite3.connect(":memory:")
-    db.execute(f"CREATE VIRTUAL TABLE t USING fts5(a, tokenize='{words.TOKENIZE}')")
+    db.execute(f"CREATE VIRTUAL TABLE t USING fts5(a, tokenize='{fts.TOKENIZE}')")
     db.executemany("INSERT INTO t(rowid, a) VALUES (?, ?)", enumerate(words_))
     db.execute("CREATE VIRTUAL TABLE v USING fts5vocab(t, instance)")
     found = dict(db.execute("SELECT doc, term FROM v"))
@@ -233,9 +233,9 @@ def test_terms_have_true_offsets(text: str) -> None:
 @given(JAPANESE)
 @settings(deadline=None, max_examples=200)
 def test_terms_of_japanese_are_the_indexed_pairs(text: str) -> None:
-    _, parts, _ = words.index_fields(text)
-    pairs = [term.term for term in terms(text) if len(term.term) == 2 and words.CJK_RUN.fullmatch(term.term)]
-    assert set(pairs) == {part for part in parts.split() if len(part) == 2 and words.CJK_RUN.fullmatch(part)}
+    _, parts, _ = fts.index_fields(text)
+    pairs = [term.term for term in terms(text) if len(term.term) == 2 and fts.CJK_RUN.fullmatch(term.term)]
+    assert set(pairs) == {part for part in parts.split() if len(part) == 2 and fts.CJK_RUN.fullmatch(part)}
 
 
 def test_find_merges_pairs_into_runs() -> None:

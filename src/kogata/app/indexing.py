@@ -8,7 +8,7 @@ from kogata.app.show import left_out, near, reasons
 from kogata.app.terminal import Screen, count, human_took
 
 if TYPE_CHECKING:
-    from kogata.ask.report import Report
+    from kogata.ask.indexing.report import Report
 
 
 def print_report(screen: Screen, report: Report, place: str) -> None:

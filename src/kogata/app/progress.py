@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 from kogata.app.terminal import cells, count, human_bytes, human_time
 
 if TYPE_CHECKING:
-    from kogata.ask.report import ProgressEvent
+    from kogata.ask.indexing.report import ProgressEvent
 
 _REDRAW = 0.1  # seconds between two drawings
 _SAY = 10.0  # seconds between two lines where nothing can be redrawn

@@ -8,8 +8,8 @@ from kogata.app.show import near, place
 from kogata.app.terminal import Piece, Screen, cells, safe
 
 if TYPE_CHECKING:
-    from kogata.ask.answer import Answer, Citation
-    from kogata.ask.retrieve import Hit, SearchResult
+    from kogata.ask.answers.answer import Answer, Citation
+    from kogata.ask.search.retrieve import Hit, SearchResult
 
 _NEAREST = 3  # passages offered where there is no answer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kogata.app.terminal import Screen, cells, pad, safe, safe_path, shorten
 
 if TYPE_CHECKING:
-    from kogata.ask.report import SkippedFile
+    from kogata.ask.store.status import SkippedFile
 
 # Codes of kogata.ask.documents, in words: refusals of the parsers, then what the search for files leaves out.
 REASONS = {

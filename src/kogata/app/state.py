@@ -9,9 +9,9 @@ from kogata.app.show import left_out, near, reasons, table
 from kogata.app.terminal import Screen, count, human_bytes, safe
 
 if TYPE_CHECKING:
-    from kogata.ask.filestate import FileState
-    from kogata.ask.status import Status
-    from kogata.ask.verify import Verification
+    from kogata.ask.store.filestate import FileState
+    from kogata.ask.store.status import Status
+    from kogata.ask.store.verify import Verification
 
 _HOW = {"meaning": "words and meaning", "waiting": "words; meaning to come", "words": "words only"}
 

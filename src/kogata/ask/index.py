@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kogata.ask import schema
-from kogata.ask.lock import WriterLock
-from kogata.ask.schema import shown
-from kogata.ask.store import Filter, Store, check_embedder
+from kogata.ask.store import schema
+from kogata.ask.store.filters import Filter
+from kogata.ask.store.lock import WriterLock
+from kogata.ask.store.reader import Store
+from kogata.ask.store.rows import check_embedder
+from kogata.ask.store.schema import shown
 from kogata.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
-    from kogata.ask.answer import Answer, Generator
-    from kogata.ask.report import Progress, Report
-    from kogata.ask.retrieve import Mode, SearchResult
-    from kogata.ask.status import Status
-    from kogata.ask.store import EmbedderInfo
-    from kogata.ask.writer import Writer
+    from kogata.ask.answers.answer import Answer, Generator
+    from kogata.ask.indexing.report import Progress, Report
+    from kogata.ask.search.retrieve import Mode, SearchResult
+    from kogata.ask.store.rows import EmbedderInfo
+    from kogata.ask.store.status import Status
+    from kogata.ask.store.writer import Writer
     from kogata.run.encoder import Encoder, Precision
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -80,7 +82,7 @@ class Index:
         Args:
             paths: Files or folders.
             exclude: Patterns (as in .gitignore) of what to leave out of these folders, in place of the ones they had.
-            progress: Called with a :class:`~kogata.ask.report.ProgressEvent` now and then.
+            progress: Called with a :class:`~kogata.ask.indexing.report.ProgressEvent` now and then.
             workers: Parser processes; None: as many as there are cores.
 
         Raises:
@@ -124,9 +126,15 @@ class Index:
         Raises:
             As :meth:`refresh`.
         """
-        from kogata.ask.watch import watch
+        from kogata.ask.indexing.watch import watch
 
-        return watch(self, progress, stop or threading.Event())
+        def refresh() -> Report:
+            return self.refresh(progress=progress)
+
+        def known() -> list[bytes]:
+            return [row.path for row in self.store.folders()]
+
+        return watch(refresh, known, self.path, stop or threading.Event())
 
     def rebuild(self, *, progress: Progress | None = None) -> Report:
         """Make all vectors anew with ``model``; until that is done the old ones are used. No document is read again.
@@ -136,7 +144,7 @@ class Index:
         Raises:
             As :meth:`refresh`.
         """
-        from kogata.ask.rebuilding import rebuild
+        from kogata.ask.indexing.rebuilding import rebuild
 
         self._must_exist()
         with self._writing() as writer:
@@ -154,8 +162,8 @@ class Index:
         Raises:
             BadInput: A path that the index knows nothing of.
         """
-        from kogata.ask.manifest import refresh_segments
-        from kogata.ask.survey import under
+        from kogata.ask.indexing.survey import under
+        from kogata.ask.store.manifest import refresh_segments
 
         wanted = [absolute(path) for path in _listed(paths)]
         if not wanted:
@@ -183,7 +191,7 @@ class Index:
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
-        from kogata.ask.writer import Writer
+        from kogata.ask.store.writer import Writer
 
         with WriterLock(self.path), Writer(self.path) as writer, schema.plain_errors(self.path):
             yield writer
@@ -191,7 +199,7 @@ class Index:
     def _run(
         self, writer: Writer, paths: Sequence[bytes] | None, progress: Progress | None, workers: int | None
     ) -> Report:
-        from kogata.ask.indexing import Run
+        from kogata.ask.indexing.run import Run
 
         folders = [row for row in writer.folders() if paths is None or row.path in paths]
         if not folders:
@@ -256,7 +264,7 @@ class Index:
             StoreError: There is no index, or it cannot be read.
             EmbedderMismatch: The index was made with another embedder than ``model``.
         """
-        from kogata.ask import retrieve
+        from kogata.ask.search import retrieve
 
         where = Filter(tuple(paths), tuple(kinds))
         return retrieve.search(self.store, self._query_model(mode), query, k=k, mode=mode, where=where, exact=exact)
@@ -276,7 +284,7 @@ class Index:
         Raises:
             As :meth:`search`.
         """
-        from kogata.ask import answer
+        from kogata.ask.answers import answer
 
         where = Filter(tuple(paths), tuple(kinds))
         return answer.answer(
@@ -293,7 +301,9 @@ class Index:
 
     def status(self) -> Status:
         """Folders, counts, sizes, and every file that is not searchable with the reason."""
-        return self.store.status()
+        from kogata.ask.store.status import read_status
+
+        return read_status(self.store)
 
     def close(self) -> None:
         """Close the files. The index may be used again afterwards."""
@@ -316,7 +326,7 @@ def absolute(path: PathLike) -> bytes:
 
 def _root_for(path: bytes, writer: Writer) -> bytes:
     """The known folder that takes care of a path already, else the path itself."""
-    from kogata.ask.survey import under
+    from kogata.ask.indexing.survey import under
 
     folders = {row.id: row.path for row in writer.folders()}
     if path in folders.values() or any(under(path, forgotten) for forgotten in writer.forgotten()):

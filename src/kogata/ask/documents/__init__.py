@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from kogata.ask.documents.pool import ParserPool
     from kogata.ask.documents.reading import hash_file, parse
 
+PARSERS = 1
+"""Raise it when the parsers learn to read files that they refused: those are tried again, everything else stays."""
+
 __all__ = [
-    "Block", "Chunk", "Discovery", "Document", "Found", "Limits", "ParserPool", "Refusal", "Refused", "Skipped",
-    "chunk", "discover", "hash_file", "kinds", "parse", "sentences",
+    "PARSERS", "Block", "Chunk", "Discovery", "Document", "Found", "Limits", "ParserPool", "Refusal", "Refused",
+    "Skipped", "chunk", "discover", "hash_file", "kinds", "parse", "sentences",
 ]  # fmt: skip
 
 _HOMES = {

@@ -1,4 +1,4 @@
-"""Reading the index: documents, chunks, words, vectors and status. Writing is in writer.py.
+"""Reading the index: documents, chunks, words and vectors. Writing is in writer.py.
 
 A :class:`Store` may be used from several threads: each gets its own connection. Readers see the state of the last
 commit, are never blocked by a running indexer and never block it.
@@ -10,111 +10,29 @@ import json
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kogata.ask import schema
-from kogata.errors import EmbedderMismatch, StoreError
+from kogata.ask.store import schema
+from kogata.ask.store.filters import Filter, matcher
+from kogata.ask.store.rows import (
+    ChunkRow,
+    DocumentRow,
+    EmbedderInfo,
+    FolderRow,
+    read_documents,
+    read_folders,
+    read_text,
+    split_heading,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from kogata.ask.status import Status
     from kogata.ask.vectors import VectorSet
-
-PART = 32_768
-"""Characters in one stored part of a text: a hit unpacks its neighbourhood, not its book."""
-
-HEADING_SEPARATOR = "\x1f"
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which documents a search may come from; empty means all.
-
-    Attributes:
-        paths: Files or folders (absolute, relative to here, or a trailing part such as ``notes/2024``), or globs.
-        kinds: Keys of :func:`kogata.ask.documents.kinds`.
-    """
-
-    paths: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.paths or self.kinds)
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderInfo:
-    """Whose vectors the index holds.
-
-    Attributes:
-        identity: Hash of everything that decides a vector.
-        name: For people.
-        dimensions: Length of a vector.
-        source: What to load it from: the ``model`` that was asked for when the first vectors were made.
-    """
-
-    identity: str
-    name: str
-    dimensions: int
-    source: str = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class FolderRow:
-    """A folder (or single file) that ``kogata index`` was given."""
-
-    id: int
-    path: bytes
-    exclude: tuple[str, ...]
-    missing: bool
-    left_out: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRow:
-    """A file that is known: searchable when ``code`` is None."""
-
-    id: int
-    path: bytes
-    folder_id: int
-    kind: str
-    size: int
-    mtime_ns: int
-    hash: bytes | None
-    parser: int
-    read_ns: int
-    code: str | None
-    reason: str | None
-    title: str
-    encoding: str | None
-    n_pages: int | None
-    n_chars: int
-    n_chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRow:
-    """A passage: ``text`` is characters ``start`` to ``end`` of its document's text."""
-
-    id: int
-    document_id: int
-    path: bytes
-    kind: str
-    title: str
-    page: int | None
-    heading: tuple[str, ...]
-    start: int
-    end: int
-    text: str
-    coverage: float
-    has_vector: bool
 
 
 class Store:
@@ -185,14 +103,6 @@ class Store:
         value = self._meta("embedder")
         return EmbedderInfo(**json.loads(value)) if value else None
 
-    def check_embedder(self, identity: str, name: str) -> None:
-        """Refuse an embedder whose vectors cannot be compared with those in the index.
-
-        Raises:
-            EmbedderMismatch: The index holds vectors of another one.
-        """
-        check_embedder(self.embedder(), identity, name)
-
     def folders(self) -> list[FolderRow]:
         with schema.plain_errors(self.path):
             return read_folders(self.db)
@@ -202,18 +112,9 @@ class Store:
         with schema.plain_errors(self.path):
             rows = read_documents(self.db)
         if where:
-            from kogata.ask.filters import matcher
-
             matches = matcher(where, {row.kind for row in rows})
             rows = [row for row in rows if matches(row.path, row.kind)]
         return rows
-
-    def status(self) -> Status:
-        """Folders, counts, sizes, and what was not indexed and why."""
-        from kogata.ask.status import read_status
-
-        with self.snapshot():
-            return read_status(self)
 
     def waiting(self) -> int:
         """How many passages still wait for their vectors."""
@@ -258,16 +159,16 @@ class Store:
         """The passages that match an FTS5 expression best.
 
         Args:
-            match: From :func:`kogata.ask.words.match_query`.
+            match: From :func:`kogata.ask.words.fts.match_query`.
             limit: How many at most.
             where: Which documents count.
 
         Returns:
             (chunk id, BM25 score, higher is better), best first.
         """
-        from kogata.ask import words
+        from kogata.ask.words import fts
 
-        weights = ", ".join(map(str, words.COLUMN_WEIGHTS))
+        weights = ", ".join(map(str, fts.COLUMN_WEIGHTS))
         sql = f"SELECT words.rowid, -rank FROM words {{}} WHERE words MATCH ? AND rank MATCH 'bm25({weights})' {{}} "
         sql += "ORDER BY rank LIMIT ?"
         limit = min(int(limit), 2**62)
@@ -300,7 +201,7 @@ class Store:
 
     def vectors(self) -> VectorSet:
         """All vectors as of now, ready to be searched; kept until they change."""
-        from kogata.ask.manifest import read_vectors
+        from kogata.ask.store.manifest import read_vectors
 
         with self.snapshot():
             version = int(self._meta("vectors") or 0)
@@ -314,8 +215,6 @@ class Store:
             return vectors
 
     def _document_ids(self, where: Filter) -> list[int]:
-        from kogata.ask.filters import matcher
-
         rows = self.db.execute("SELECT id, path, kind FROM documents WHERE code IS NULL").fetchall()
         matches = matcher(where, {kind for _, _, kind in rows})
         return [id_ for id_, path, kind in rows if matches(path, kind)]
@@ -324,62 +223,3 @@ class Store:
         with schema.plain_errors(self.path):
             row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
-
-
-def check_embedder(stored: EmbedderInfo | None, identity: str, name: str) -> None:
-    """See :meth:`Store.check_embedder`."""
-    if stored is None or stored.identity == identity:
-        return
-    versions = " in another version" if stored.name == name else ""
-    raise EmbedderMismatch(
-        f"This index was made with the embedder {stored.name}, and {name}{versions} was asked for; "
-        "their vectors cannot be compared.",
-        hint=f"Use --model {stored.source}, or make all vectors anew with the other one: "
-        "`kogata index --rebuild --model …`.",
-    )
-
-
-def read_folders(db: sqlite3.Connection) -> list[FolderRow]:
-    rows = db.execute("SELECT id, path, exclude, missing, left_out FROM folders ORDER BY path")
-    return [
-        FolderRow(id_, path, tuple(json.loads(exclude)), bool(missing), json.loads(left_out))
-        for id_, path, exclude, missing, left_out in rows
-    ]
-
-
-def read_documents(db: sqlite3.Connection) -> list[DocumentRow]:
-    columns = (
-        "id, path, folder, kind, size, mtime_ns, hash, parser, read_ns, code, reason, title, encoding, n_pages, "
-        "n_chars, n_chunks"
-    )
-    return [DocumentRow(*row) for row in db.execute(f"SELECT {columns} FROM documents ORDER BY path")]
-
-
-def read_covered(db: sqlite3.Connection) -> int:
-    """The last ``vectors.seq`` that is in a segment."""
-    row = db.execute("SELECT value FROM meta WHERE key = 'covered'").fetchone()
-    return int(row[0]) if row else 0
-
-
-def read_text(db: sqlite3.Connection, document: int, start: int, end: int) -> str:
-    """Characters ``start`` to ``end`` of a stored text."""
-    start, end = max(start, 0), max(end, 0)
-    if end <= start:
-        return ""
-    first = start // PART
-    parts = db.execute(
-        "SELECT body FROM texts WHERE document = ? AND part BETWEEN ? AND ? ORDER BY part",
-        (document, first, (end - 1) // PART),
-    )
-    try:
-        text = "".join(zlib.decompress(body).decode() for (body,) in parts)
-    except (zlib.error, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"The stored text of document {document} cannot be read: {error}.",
-            hint="The index is damaged: move it away and index again.",
-        ) from error
-    return text[start - first * PART : end - first * PART]
-
-
-def split_heading(heading: str) -> tuple[str, ...]:
-    return tuple(heading.split(HEADING_SEPARATOR)) if heading else ()

@@ -3,7 +3,7 @@
 One SQLite file holds everything that cannot be made again cheaply. Beside it, made from it:
 
     <index>.segments/   memory-mapped copies of the vectors (ask/vectors); rebuilt when missing or damaged
-    <index>.lock        who is writing (ask/lock.py)
+    <index>.lock        who is writing (lock.py)
 
 WAL with synchronous=NORMAL: a killed process loses nothing that was committed; a power cut may lose the last few
 documents but never leaves a half-written one, and the next run reads those documents again. FULL would add an fsync
@@ -291,7 +291,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
 
 def _upgraded(path: Path) -> sqlite3.Connection:
     """A reader's way to an up-to-date file: upgrade it under the writer's lock, then open it for reading."""
-    from kogata.ask.lock import WriterLock
+    from kogata.ask.store.lock import WriterLock
 
     try:
         with WriterLock(path):
@@ -341,13 +341,13 @@ def create_words(connection: sqlite3.Connection) -> None:
 
     Contentless (``content=''``): the text is in ``texts`` already, and a second copy would more than double the
     table. To take a row out, FTS5 must be told what was put in, which is computed again from the stored text. Should
-    that rule ever change, :meth:`kogata.ask.writer.Writer.open` sees another fingerprint and makes the table anew.
+    that rule ever change, :meth:`.writer.Writer.open` sees another fingerprint and makes the table anew.
     """
-    from kogata.ask import words
+    from kogata.ask.words import fts
 
     connection.execute("DROP TABLE IF EXISTS words")
-    columns = ", ".join(words.COLUMNS)
-    connection.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{words.TOKENIZE}')")
+    columns = ", ".join(fts.COLUMNS)
+    connection.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{fts.TOKENIZE}')")
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('words', ?)", (words_fingerprint(),))
 
 
@@ -355,10 +355,10 @@ def words_fingerprint() -> str:
     """Changes whenever what goes into the word index changes."""
     import hashlib
 
-    from kogata.ask import words
+    from kogata.ask.words import fts
 
     probe = "NSA reads 11.6× less: std::vector, getUserName, HTTPServer2, 1,204 C++ files. 潮位の変化、人々、ﾃｽﾄ。"
-    rule = repr((words.COLUMNS, words.TOKENIZE, words.index_fields(probe, "潮位 tide", ("Naïve", "章"))))
+    rule = repr((fts.COLUMNS, fts.TOKENIZE, fts.index_fields(probe, "潮位 tide", ("Naïve", "章"))))
     return hashlib.blake2b(rule.encode(), digest_size=16).hexdigest()
 
 

@@ -9,12 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kogata.ask import documents
-from kogata.ask.store import DocumentRow, FolderRow
-from kogata.ask.writer import FileStat, Writer
+from kogata.ask.store.rows import DocumentRow, FolderRow
+from kogata.ask.store.writer import FileStat, Writer
 from kogata.errors import BadInput
-
-PARSERS = 1
-"""Raise it when the parsers learn to read files that they refused: those are tried again, everything else stays."""
 
 RACY_NS = 2_000_000_000
 """A file written this shortly before it was read may have been written again within the clock's step: compare bytes."""
@@ -121,7 +118,7 @@ def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int
                     # What is inside cannot be seen, which does not mean that it is gone.
                     seen |= {path for path in mine if under(path, item.path)}
                 if row is None or (row.code, row.reason, row.folder_id) != (item.code, item.reason, folder.id):
-                    writer.refuse(FileStat(item.path, 0, 0), folder.id, PARSERS, "", item.code, item.reason)
+                    writer.refuse(FileStat(item.path, 0, 0), folder.id, documents.PARSERS, "", item.code, item.reason)
                 continue
             n_found += 1
             if n_found % 256 == 0:
@@ -175,7 +172,7 @@ def _is_gone(folder: bytes, had_documents: bool) -> bool:
 
 def _must_read(row: DocumentRow) -> bool:
     """Whether a file that was refused is worth another try though it did not change."""
-    return row.code is not None and (row.code in _TRY_AGAIN or row.parser != PARSERS)
+    return row.code is not None and (row.code in _TRY_AGAIN or row.parser != documents.PARSERS)
 
 
 def _racy(row: DocumentRow) -> bool:

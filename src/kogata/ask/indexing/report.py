@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kogata.ask.schema import shown
+from kogata.ask.store.schema import shown
+from kogata.ask.store.status import SkippedFile
 
 Phase = Literal["counting", "reading", "meaning", "done"]
 
@@ -36,18 +37,6 @@ class ProgressEvent:
 
 
 Progress = Callable[[ProgressEvent], None]
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
-    """A file that is not searchable, and why."""
-
-    path: bytes
-    code: str
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"path": shown(self.path), "code": self.code, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)

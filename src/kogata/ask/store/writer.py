@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kogata.ask import schema, words
-from kogata.ask.store import (
+from kogata.ask.store import schema
+from kogata.ask.store.rows import (
     HEADING_SEPARATOR,
     PART,
     EmbedderInfo,
@@ -28,13 +28,14 @@ from kogata.ask.store import (
     read_text,
     split_heading,
 )
+from kogata.ask.words import fts
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from kogata.ask.documents import Chunk, Document
-    from kogata.ask.store import DocumentRow
+    from kogata.ask.store.rows import DocumentRow
 
 COVERED = 0.8
 """Share of a text that the embedder's tokenizer must know for its vector to count (DESIGN §3, Japanese)."""
@@ -70,7 +71,7 @@ def passage(title: str, heading: Sequence[str], text: str) -> str:
 
 
 class Writer:
-    """The index, for writing. The caller holds the :class:`~kogata.ask.lock.WriterLock`; one thread only."""
+    """The index, for writing. The caller holds the :class:`~kogata.ask.store.lock.WriterLock`; one thread only."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -209,7 +210,7 @@ class Writer:
                         share, meaning,
                     ),
                 ).lastrowid  # fmt: skip
-                self._insert_words(row, words.index_fields(body, title, heading))
+                self._insert_words(row, fts.index_fields(body, title, heading))
                 if meaning == 2:
                     db.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (row, vector))
             if vectors:
@@ -278,16 +279,16 @@ class Writer:
         text = read_text(self.db, document, 0, n_chars)
         chunks = self.db.execute("SELECT id, start, end, heading FROM chunks WHERE document = ?", (document,))
         for id_, start, end, heading in chunks.fetchall():
-            yield id_, words.index_fields(text[start:end], title, split_heading(heading))
+            yield id_, fts.index_fields(text[start:end], title, split_heading(heading))
 
     def _insert_words(self, chunk: int | None, fields: tuple[str, ...]) -> None:
         marks = ", ".join("?" * (1 + len(fields)))
-        self.db.execute(f"INSERT INTO words (rowid, {', '.join(words.COLUMNS)}) VALUES ({marks})", (chunk, *fields))
+        self.db.execute(f"INSERT INTO words (rowid, {', '.join(fts.COLUMNS)}) VALUES ({marks})", (chunk, *fields))
 
     def _delete_words(self, chunk: int, fields: tuple[str, ...]) -> None:
         marks = ", ".join("?" * (1 + len(fields)))
         self.db.execute(
-            f"INSERT INTO words (words, rowid, {', '.join(words.COLUMNS)}) VALUES ('delete', {marks})", (chunk, *fields)
+            f"INSERT INTO words (words, rowid, {', '.join(fts.COLUMNS)}) VALUES ('delete', {marks})", (chunk, *fields)
         )
 
     def _rebuild_words(self) -> None:

@@ -8,12 +8,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kogata.ask import schema
-from kogata.ask.report import SkippedFile
-from kogata.ask.schema import shown
+from kogata.ask.store import schema
+from kogata.ask.store.schema import shown
 
 if TYPE_CHECKING:
-    from kogata.ask.store import EmbedderInfo, Store
+    from kogata.ask.store.reader import Store
+    from kogata.ask.store.rows import EmbedderInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is not searchable, and why."""
+
+    path: bytes
+    code: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": shown(self.path), "code": self.code, "reason": self.reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,12 @@ class Status:
 
 
 def read_status(store: Store) -> Status:
-    """Count what is in the index. The caller holds a snapshot."""
+    """Folders, counts, sizes, and what was not indexed and why, all of one moment."""
+    with store.snapshot():
+        return _read_status(store)
+
+
+def _read_status(store: Store) -> Status:
     db = store.db
     by_meaning = dict(db.execute("SELECT meaning, count(*) FROM chunks GROUP BY meaning").fetchall())
     kinds = db.execute("SELECT kind, count(*) FROM documents WHERE code IS NULL GROUP BY kind ORDER BY 2 DESC, 1")

@@ -7,7 +7,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 
-from kogata.ask.terms import Term, find, terms
+from kogata.ask.words.terms import Term, find, terms
 
 WIDTH = 240
 """Columns of a terminal that a snippet fills at most; kanji and kana take two."""

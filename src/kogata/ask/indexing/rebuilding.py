@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from kogata.ask import schema
-from kogata.ask.manifest import refresh_segments
-from kogata.ask.report import Progress, ProgressEvent, Report, Stopwatch
-from kogata.ask.store import EmbedderInfo
-from kogata.ask.writer import COVERED, Waiting, Writer
+from kogata.ask.indexing.report import Progress, ProgressEvent, Report, Stopwatch
+from kogata.ask.store import schema
+from kogata.ask.store.manifest import refresh_segments
+from kogata.ask.store.rows import EmbedderInfo
+from kogata.ask.store.writer import COVERED, Waiting, Writer
 
 if TYPE_CHECKING:
     from kogata.run.encoder import Encoder

@@ -10,14 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from kogata.ask.report import Progress, Report
+from kogata.ask.indexing.report import Report
 from kogata.errors import LockedError
-
-if TYPE_CHECKING:
-    from kogata.ask.index import Index
 
 DEBOUNCE_MS = 1_000
 """How long a burst may last before it is acted on."""
@@ -28,32 +25,42 @@ TICK_MS = 2_000
 Signature = tuple[int, int, int] | None
 
 
-def watch(index: Index, progress: Progress | None, stop: threading.Event) -> Iterator[Report]:
-    """Reports of the first refresh, then of each one that changed something, until ``stop`` is set."""
-    yield index.refresh(progress=progress)
+Refresh = Callable[[], Report]
+
+
+def watch(refresh: Refresh, known: Callable[[], list[bytes]], own: Path, stop: threading.Event) -> Iterator[Report]:
+    """Reports of the first refresh, then of each one that changed something, until ``stop`` is set.
+
+    Args:
+        refresh: Brings the known folders up to date.
+        known: The folders and single files that are known at the moment.
+        own: The index itself: what is written to it and beside it is no change.
+        stop: Ends the watch when it is set.
+    """
+    yield refresh()
     while not stop.is_set():
-        roots = [row.path for row in index.store.folders()]
+        roots = known()
         folders = [root for root in roots if os.path.isdir(root)]
         if folders:
-            yield from _while_the_same(index, roots, folders, progress, stop)
+            yield from _while_the_same(refresh, known, own, folders, stop)
         else:
             before = _signatures(roots)
             stop.wait(TICK_MS / 1000)
             if _signatures(roots) != before:
-                yield from _refreshed(index, progress, stop)
+                yield from _refreshed(refresh, stop)
 
 
 def _while_the_same(
-    index: Index, roots: list[bytes], folders: list[bytes], progress: Progress | None, stop: threading.Event
+    refresh: Refresh, known: Callable[[], list[bytes]], own: Path, folders: list[bytes], stop: threading.Event
 ) -> Iterator[Report]:
     """Refresh on every change, until the known folders, or those of them that are there, are no longer the same."""
     import watchfiles
 
-    own = os.fsencode(index.path)
+    roots, beside = known(), os.fsencode(own)
 
     def counts(_: watchfiles.Change, path: str) -> bool:
         # The index itself may lie in a folder that it indexes.
-        return not os.fsencode(path).startswith(own)
+        return not os.fsencode(path).startswith(beside)
 
     state: dict[bytes, Signature] = {}  # unlike any, so that what happened before the watch began is seen too
     events = watchfiles.watch(
@@ -64,20 +71,19 @@ def _while_the_same(
         for changes in events:
             now = _signatures(roots)
             if changes or now != state:
-                yield from _refreshed(index, progress, stop)
+                yield from _refreshed(refresh, stop)
                 state = now
-            known = [row.path for row in index.store.folders()]
-            if known != roots or [root for root in roots if os.path.isdir(root)] != folders:
+            if known() != roots or [root for root in roots if os.path.isdir(root)] != folders:
                 return
     except FileNotFoundError:  # a folder went away while the watch was set up
         stop.wait(TICK_MS / 1000)
 
 
-def _refreshed(index: Index, progress: Progress | None, stop: threading.Event) -> Iterator[Report]:
+def _refreshed(refresh: Refresh, stop: threading.Event) -> Iterator[Report]:
     """Refresh, and tell if anything came of it; while another process writes, wait for it."""
     while not stop.is_set():
         try:
-            report = index.refresh(progress=progress)
+            report = refresh()
         except LockedError:
             stop.wait(TICK_MS / 1000)
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kogata.ask.schema import plain_errors, shown
+from kogata.ask.store.schema import plain_errors, shown
 
 if TYPE_CHECKING:
-    from kogata.ask.store import Store
+    from kogata.ask.store.reader import Store
 
 State = Literal["meaning", "waiting", "words", "skipped"]
 

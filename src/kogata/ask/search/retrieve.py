@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from kogata.ask import fusion, words
-from kogata.ask.schema import shown
-from kogata.ask.snippet import after_headings, make_snippet
-from kogata.ask.terms import query_terms
+from kogata.ask.search import fusion
+from kogata.ask.search.snippet import after_headings, make_snippet
+from kogata.ask.store.rows import check_embedder
+from kogata.ask.store.schema import shown
+from kogata.ask.words import fts
+from kogata.ask.words.terms import query_terms
 from kogata.errors import BadInput
 
 if TYPE_CHECKING:
-    from kogata.ask.store import Filter, Store
+    from kogata.ask.store.filters import Filter
+    from kogata.ask.store.reader import Store
     from kogata.run.encoder import Encoder
 
 Mode = Literal["hybrid", "meaning", "words"]
@@ -162,7 +165,7 @@ def check_query(query: str, k: int, mode: str) -> tuple[str, int, list[str]]:
     if mode not in get_args(Mode):
         raise BadInput(f"There is no search mode {mode!r}; there are: {', '.join(get_args(Mode))}.")
     notes = [] if k <= MAX_K else [f"At most {MAX_K:,} hits are returned."]
-    return words.check_query(query), min(int(k), MAX_K), notes
+    return fts.check_query(query), min(int(k), MAX_K), notes
 
 
 def rank(
@@ -260,7 +263,7 @@ def _query_vector(
         return None, None
     if store.embedder() is None:
         return None, "The index holds no vectors yet: found by words only."
-    store.check_embedder(encoder.identity, encoder.name)
+    check_embedder(store.embedder(), encoder.identity, encoder.name)
     coverage = encoder.tokenizer.coverage(query)
     if coverage < MIN_COVERAGE:
         return None, f"The embedder {encoder.name} does not know the script of this query: found by words only."
@@ -275,7 +278,7 @@ def _query_vector(
 
 
 def _by_words(store: Store, query: str, depth: int, where: Filter | None, notes: list[str]) -> list[tuple[int, float]]:
-    match = words.match_query(query)
+    match = fts.match_query(query)
     if match is None:
         notes.append("The query has no letters or digits to look for by words.")
         return []

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kogata.ask import schema
-from kogata.ask.store import EmbedderInfo, read_covered
+from kogata.ask.store import schema
+from kogata.ask.store.rows import EmbedderInfo, read_covered
 from kogata.ask.vectors import SegmentFolder, SegmentRecord, VectorSet
 from kogata.errors import BadInput, DamagedIndexError
 
 if TYPE_CHECKING:
-    from kogata.ask.writer import Writer
+    from kogata.ask.store.writer import Writer
 
 BLOCK = 65_536
 """Rows read from the file at a time when segments are made anew."""

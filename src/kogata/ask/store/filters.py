@@ -6,9 +6,25 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from kogata.ask.store import Filter
 from kogata.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which documents a search may come from; empty means all.
+
+    Attributes:
+        paths: Files or folders (absolute, relative to here, or a trailing part such as ``notes/2024``), or globs.
+        kinds: Keys of :func:`kogata.ask.documents.kinds`.
+    """
+
+    paths: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.kinds)
 
 
 def matcher(where: Filter, present: set[str]) -> Callable[[bytes, str], bool]:

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kogata.ask import retrieve, words
+from kogata.ask.answers.evidence import THRESHOLD, Evidence, Passage, weigh
 from kogata.ask.documents import sentences
-from kogata.ask.evidence import THRESHOLD, Evidence, Passage, weigh
-from kogata.ask.retrieve import Hit, Ranking
-from kogata.ask.schema import shown
-from kogata.ask.terms import query_terms, terms
+from kogata.ask.search import retrieve
+from kogata.ask.search.retrieve import Hit, Ranking
+from kogata.ask.store.schema import shown
+from kogata.ask.words import fts
+from kogata.ask.words.terms import query_terms, terms
 
 if TYPE_CHECKING:
-    from kogata.ask.store import Filter, Store
+    from kogata.ask.store.filters import Filter
+    from kogata.ask.store.reader import Store
     from kogata.run.encoder import Encoder, TokenVectors
 
 PASSAGES = 5
@@ -80,7 +82,7 @@ class Answer:
         sentences: The same by sentences.
         citations: What they rest on.
         hits: The passages that were found, best first, also where none answers.
-        confidence: From 0 to 1; "not found" below :data:`kogata.ask.evidence.THRESHOLD`.
+        confidence: From 0 to 1; "not found" below :data:`kogata.ask.answers.evidence.THRESHOLD`.
         notes: Sentences for people, as in a search.
     """
 
@@ -131,7 +133,7 @@ def answer(
         query: The question.
         k: How many passages to find; the first :data:`PASSAGES` are read for sentences.
         where: Which documents count.
-        exact: As in :func:`kogata.ask.retrieve.search`.
+        exact: As in :func:`kogata.ask.search.retrieve.search`.
         generator: Writes the answer from the passages, which it gets in reading order; None: the sentences themselves.
 
     Raises:
@@ -202,7 +204,7 @@ def _rarity(store: Store, query: str) -> dict[str, float]:
     n = store.n_chunks()
     wanted = query_terms(query)
     rarity: dict[str, float] = {}
-    for phrase in dict.fromkeys(words.query_phrases(query)):
+    for phrase in dict.fromkeys(fts.query_phrases(query)):
         for term in terms(phrase):
             if term.term in wanted and term.term not in rarity:
                 with_it = store.count_words(f'"{phrase[term.start : term.end]}"')

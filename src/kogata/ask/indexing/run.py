@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from kogata.ask import documents
-from kogata.ask.manifest import refresh_segments
-from kogata.ask.report import Progress, ProgressEvent, Report, SkippedFile, Stopwatch
-from kogata.ask.schema import shown
-from kogata.ask.store import EmbedderInfo, FolderRow, check_embedder
-from kogata.ask.survey import PARSERS, Survey, Task, survey
-from kogata.ask.writer import COVERED, FileStat, Writer
+from kogata.ask.indexing.report import Progress, ProgressEvent, Report, Stopwatch
+from kogata.ask.indexing.survey import Survey, Task, survey
+from kogata.ask.store.manifest import refresh_segments
+from kogata.ask.store.rows import EmbedderInfo, FolderRow, check_embedder
+from kogata.ask.store.schema import shown
+from kogata.ask.store.status import SkippedFile
+from kogata.ask.store.writer import COVERED, FileStat, Writer
 from kogata.errors import KogataError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Run:
             coverage = [tokenizer.coverage(document.text[chunk.start : chunk.end]) for chunk in chunks]
         file = FileStat(task.file.path, document.size, document.mtime_ns)
         with self.watch.stage("words"):
-            self.writer.put(file, task.folder, PARSERS, document, chunks, coverage)
+            self.writer.put(file, task.folder, documents.PARSERS, document, chunks, coverage)
         self.chunks += len(chunks)
         self.words_only += sum(share < COVERED for share in coverage)
         if task.known:
@@ -160,7 +161,7 @@ class Run:
             return
         file = FileStat(task.file.path, refusal.size or task.file.size, refusal.mtime_ns or task.file.mtime_ns)
         hash_ = bytes.fromhex(refusal.hash) if refusal.hash else None
-        self.writer.refuse(file, task.folder, PARSERS, task.kind, refusal.code, refusal.reason, hash_)
+        self.writer.refuse(file, task.folder, documents.PARSERS, task.kind, refusal.code, refusal.reason, hash_)
 
     # --- pass 2
 

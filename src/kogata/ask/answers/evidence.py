@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from kogata.ask import cues
+from kogata.ask.answers import cues
 from kogata.ask.documents import sentences
-from kogata.ask.terms import terms
+from kogata.ask.words.terms import terms
 
 if TYPE_CHECKING:
     from kogata.run.encoder import TokenVectors

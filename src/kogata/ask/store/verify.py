@@ -6,11 +6,11 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kogata.ask import schema
+from kogata.ask.store import schema
 from kogata.errors import BadInput, DamagedIndexError
 
 if TYPE_CHECKING:
-    from kogata.ask.store import Store
+    from kogata.ask.store.reader import Store
 
 _MOST = 20  # findings of one kind; a damaged file has thousands
 
@@ -58,7 +58,7 @@ def _index(store: Store) -> list[str]:
 
 
 def _segments(store: Store) -> list[str]:
-    from kogata.ask.manifest import folder_of, records
+    from kogata.ask.store.manifest import folder_of, records
 
     embedder = store.embedder()
     if embedder is None:

@@ -12,14 +12,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from kogata.ask import words
-from kogata.ask.stem import stem
+from kogata.ask.words import fts
+from kogata.ask.words.stem import stem
 
-# As in words.py, but over unfolded text: half-width kana are one run with their voicing marks.
-_CJK = words.CJK + "\uff66-\uff9f"
+# As in fts.py, but over unfolded text: half-width kana are one run with their voicing marks.
+_CJK = fts.CJK + "\uff66-\uff9f"
 _UNIT = re.compile(f"(?P<cjk>[{_CJK}][{_CJK}\u3099\u309a]*)|(?P<word>[^\\W_{_CJK}]+)")
 _CLUSTER = re.compile("[^\u3099\u309a\uff9e\uff9f][\u3099\u309a\uff9e\uff9f]?|.")
-_ONE_CJK = re.compile(f"[{words.CJK}]")
+_ONE_CJK = re.compile(f"[{fts.CJK}]")
 
 
 class Term(NamedTuple):
@@ -47,7 +47,7 @@ def terms(text: str) -> Iterator[Term]:
 def query_terms(query: str) -> set[str]:
     """The terms a query is searched by; its stop words only where it has nothing else."""
     found: set[str] = set()
-    for phrase in words.query_phrases(query):
+    for phrase in fts.query_phrases(query):
         found.update(term.term for term in terms(phrase))
     content = {term for term in found if term not in _STOP_TERMS}
     return content or found
@@ -78,15 +78,15 @@ def _word_term(word: str) -> str:
 
 
 def _folded_characters(run: str, offset: int) -> list[Term]:
-    """The characters of a run after :func:`words.fold`, each with the span in the text that it came from."""
-    if len(folded := words.fold(run)) == len(run):
+    """The characters of a run after :func:`fts.fold`, each with the span in the text that it came from."""
+    if len(folded := fts.fold(run)) == len(run):
         return [Term(offset + i, offset + i + 1, character) for i, character in enumerate(folded)]
     characters: list[Term] = []
     for cluster in _CLUSTER.finditer(run):
-        for character in words.fold(cluster.group()):
+        for character in fts.fold(cluster.group()):
             characters.append(Term(offset + cluster.start(), offset + cluster.end(), character))
-    unrolled = words.fold("".join(character.term for character in characters))
+    unrolled = fts.fold("".join(character.term for character in characters))
     return [Term(c.start, c.end, unrolled[i]) for i, c in enumerate(characters)]
 
 
-_STOP_TERMS = frozenset(term.term for word in words.STOP_WORDS for term in terms(word))
+_STOP_TERMS = frozenset(term.term for word in fts.STOP_WORDS for term in terms(word))

@@ -1,0 +1,1 @@
+"""What an indexing run does, from the survey of the folders to the last vector."""

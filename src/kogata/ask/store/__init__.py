@@ -1,0 +1,1 @@
+"""The index file and the segments beside it: one writer, any number of readers."""

@@ -1,0 +1,1 @@
+"""Words: the full-text index's terms, stems and query expressions."""

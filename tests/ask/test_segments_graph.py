@@ -26,7 +26,6 @@ def low_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(search_module, "EXACT_ROWS", 500)
     monkeypatch.setattr(search_module, "SHORTLIST", 200)
     monkeypatch.setattr(search_module, "SHORTLIST_PER_RESULT", 1)
-    graph.opened.cache_clear()
     yield
     graph.opened.cache_clear()
 
@@ -97,12 +96,11 @@ def test_a_damaged_graph_is_not_used_and_is_built_again(
         path.unlink()
     else:
         path.write_bytes({"flipped": raw, "cut": raw[: len(raw) // 2], "empty": b""}[damage])
-    graph.opened.cache_clear()
-    assert graph.opened(home.path / records[0].name) is None
+    assert home.open(records)[0].graph is None
     vector_set = opened(home, records)
     assert overlap(found(vector_set, vectors_ND), found(vector_set, vectors_ND, exact=True)) > 0.97
     home.build_graphs(records)
-    assert graph.opened(home.path / records[0].name) is not None
+    assert home.open(records)[0].graph is not None
     assert len(list(home.path.glob("*.hnsw"))) == 1
 
 
@@ -125,3 +123,18 @@ def test_nothing_is_built_below_the_limit_or_without_usearch(
     records, _ = home.append(records, np.arange(1000, 1000 + ROWS), vectors_ND, NONE)
     home.build_graphs(records)
     assert list(home.path.glob("*.hnsw")) == []
+
+
+def test_an_intact_graph_is_read_whole_only_once(
+    home: SegmentFolder, vectors_ND: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, _ = home.append([], np.arange(ROWS), vectors_ND, NONE)
+    home.build_graphs(records)
+    read: list[Path] = []
+    crc = graph.file_crc
+    monkeypatch.setattr(graph, "file_crc", lambda path: (read.append(path), crc(path))[1])
+    for _ in range(3):
+        assert home.open(records)[0].graph is not None
+    assert len(read) == 1
+    home.open(records, verify=True)
+    assert len(read) == 2

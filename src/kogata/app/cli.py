@@ -17,10 +17,9 @@ import click
 from kogata import __version__
 from kogata.errors import BadInput, KogataError
 
-OK, FAILED, BAD_INPUT, NOT_FOUND, STOPPED = 0, 1, 2, 3, 130
+OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
-_MANY = 20  # documents that `kogata forget` asks about on a terminal
 _MAX_STDIN = 4_000_000  # bytes of a query read from stdin; far above what is accepted
 
 F = TypeVar("F", bound=Callable[..., Any])

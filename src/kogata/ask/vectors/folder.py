@@ -17,7 +17,7 @@ import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,8 +63,24 @@ class SegmentFolder:
                 self._remember(known)
             elif len(segment.checksums):
                 segment.verify(random.sample(range(len(segment.checksums)), min(SPOT_PIECES, len(segment.checksums))))
-            segments.append(segment)
+            segments.append(replace(segment, graph=self._graph(segment, known, verify)))
         return tuple(segments)
+
+    def _graph(self, segment: Segment, known: dict[str, list[int]], verify: bool) -> Path | None:
+        """The segment's graph if it is intact, compared byte by byte as seldom as the segment itself."""
+        path = graph.file_of(segment)
+        if path is None:
+            return None
+        try:
+            stamp = stamp_of(path)
+        except FileNotFoundError:  # the writer has just replaced it
+            return None
+        if verify or known.get(path.name) != stamp:
+            if not graph.intact(path):
+                return None
+            known[path.name] = stamp
+            self._remember(known)
+        return path
 
     def append(
         self,

@@ -1,8 +1,9 @@
 """Above a million rows: usearch's HNSW graph over the prefix takes the scan's place (optional extra `ann`).
 
 The graph is a file beside its segment, `<segment>.<its CRC-32>.hnsw`: it can be deleted at any time, is built by the
-writer in the background of nothing else (minutes for a million rows), and is used by whoever finds it intact. It
-holds the prefix as int8 (the 4-bit codes, centred), keyed by row, and is memory-mapped, not loaded.
+writer after everything else (minutes for a million rows), and is used by whoever finds it intact (the folder compares
+it with its CRC once, as it does with segments). It holds the prefix as int8 (the 4-bit codes, centred), keyed by row,
+and is memory-mapped, not loaded.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def build(segment: Segment) -> None:
     """Write the segment's graph if it is wanted and there is none intact. Temporary file, rename; a crash leaves no
     graph.
     """
-    if not wanted(segment) or opened(segment.path) is not None:
+    if not wanted(segment) or segment.graph is not None:
         return
     index = new_index(segment.header.prefix)
     for block in range(0, len(segment.codes_BG64), BUILD_ROWS // 16):
@@ -73,7 +74,6 @@ def build(segment: Segment) -> None:
         temporary.replace(segment.path.with_name(f"{segment.path.name}.{file_crc(temporary):08x}{SUFFIX}"))
     finally:
         temporary.unlink(missing_ok=True)
-    opened.cache_clear()
 
 
 def centred(codes_nP: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -81,18 +81,28 @@ def centred(codes_nP: NDArray[np.uint8]) -> NDArray[np.int8]:
     return 2 * codes_nP.astype(np.int8) - np.int8(15)
 
 
-@lru_cache(maxsize=16)
-def opened(segment_path: Path) -> Any | None:
-    """The mapped graph of a segment, or None where there is none or its bytes are not those its name promises."""
-    for path in sorted(segment_path.parent.glob(f"{segment_path.name}.*{SUFFIX}")):
-        try:
-            if f"{file_crc(path):08x}" == path.name.split(".")[-2]:
-                from usearch.index import Index
+def file_of(segment: Segment) -> Path | None:
+    """The segment's graph file, intact or not; None where there is none or none is wanted."""
+    return next(segment.path.parent.glob(f"{segment.path.name}.*{SUFFIX}"), None) if wanted(segment) else None
 
-                return Index.restore(str(path), view=True)
-        except (OSError, RuntimeError, ValueError):
-            continue
-    return None
+
+def intact(path: Path) -> bool:
+    """Whether a graph file holds the bytes that its name promises."""
+    try:
+        return f"{file_crc(path):08x}" == path.name.split(".")[-2]
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=16)
+def opened(path: Path) -> Any | None:
+    """The mapped graph, or None where usearch cannot read it (another version of it, say)."""
+    from usearch.index import Index
+
+    try:
+        return Index.restore(str(path), view=True)
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def file_crc(path: Path) -> int:
@@ -108,9 +118,9 @@ def search(
 ) -> NDArray[np.int64] | None:
     """The rows that the graph gives as the shortlist, ascending; None where the scan must do it: no graph, or a
     filter (mask, bool [n]) that leaves too few of the graph's rows."""
-    if segment.prefix is None or not wanted(segment) or (mask is not None and mask.mean() < 0.5):
+    if segment.prefix is None or segment.graph is None or (mask is not None and mask.mean() < 0.5):
         return None
-    index = opened(segment.path)
+    index = opened(segment.graph)
     if index is None:
         return None
     rows = np.sort(

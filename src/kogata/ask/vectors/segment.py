@@ -123,6 +123,8 @@ class Segment:
     prefix: Prefix | None
     checksums: NDArray[np.uint32]
     payload: NDArray[np.uint8]
+    graph: Path | None = None
+    """The file of its HNSW graph (graph.py), where there is one and it is intact."""
 
     @classmethod
     def open(cls, path: Path, record: SegmentRecord | None = None) -> Segment:

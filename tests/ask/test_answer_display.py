@@ -37,3 +37,16 @@ def test_a_passage_of_headings_only_keeps_them() -> None:
 def test_queries_are_composed() -> None:
     for text in ("がぎぐ", "café"):
         assert check_query(unicodedata.normalize("NFD", text)) == text
+
+
+def test_an_index_without_documents_says_so(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    with Index(tmp_path / "index.sqlite") as index:
+        index.add([tmp_path / "texts"])
+        empty = index.ask("索引はどこに保存されますか？")
+        (tmp_path / "texts" / "guide.md").write_text(GUIDE, encoding="utf-8")
+        index.add([tmp_path / "texts"])
+        filled = index.ask("索引はどこに保存されますか？")
+    assert (empty.found, filled.found) == (False, True)
+    assert [note for note in empty.notes if "no document" in note]
+    assert not [note for note in filled.notes if "no document" in note]

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kogata.ask.answers.evidence import THRESHOLD, Evidence, Passage, weigh
 from kogata.ask.documents import sentences
 from kogata.ask.search import retrieve
-from kogata.ask.search.retrieve import Hit, Ranking
-from kogata.ask.store.schema import shown
+from kogata.ask.search.retrieve import Hit, Ranking, Source
 from kogata.ask.words import fts
 from kogata.ask.words.terms import query_terms, terms
 
@@ -44,31 +43,26 @@ class AnswerSentence:
     citation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Citation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation(Source):
     """Where a sentence of the answer stands.
 
     Attributes:
         number: As in ``[1]``.
-        path, title, kind, page, heading: The document, and where in it.
-        start, end: Character offsets in the document's text of exactly ``text``.
-        before, text, after: The sentence with its neighbours, as they stand there.
+        before, after: The sentences next to it, as they stand there.
     """
 
     number: int
-    path: bytes
-    title: str
-    kind: str
-    page: int | None
-    heading: tuple[str, ...]
-    start: int
-    end: int
     before: str
-    text: str
     after: str
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "path": shown(self.path)}
+    @classmethod
+    def of(cls, hit: Hit, start: int, end: int, *, number: int, before: str = "", after: str = "") -> Citation:
+        """A stretch of a hit, from and to in characters of the document."""
+        return cls(
+            path=hit.path, title=hit.title, kind=hit.kind, page=hit.page, heading=hit.heading, start=start, end=end,
+            text=hit.text[start - hit.start : end - hit.start], number=number, before=before, after=after,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +135,8 @@ def answer(
     """
     query, k, notes = retrieve.check_query(query, k, "hybrid")
     with store.snapshot():
+        if not store.n_chunks():
+            notes.append("The index holds no document yet. Add some with `kogata index PATH…`.")
         ranking = retrieve.rank(store, encoder, query, k=k, mode="hybrid", where=where, exact=exact)
         hits = retrieve.read_hits(store, ranking, query, k)
         evidence = read(store, encoder, query, ranking, hits)
@@ -257,21 +253,8 @@ def _cite(store: Store, groups: Sequence[Sequence[tuple[Hit, int, int]]]) -> tup
         leading = left[before[-1][0] : before[-1][1]] if before else ""
         if leading.strip() in hit.heading:  # the heading is shown beside it
             leading = ""
-        citations.append(
-            Citation(
-                number=number,
-                path=hit.path,
-                title=hit.title,
-                kind=hit.kind,
-                page=hit.page,
-                heading=hit.heading,
-                start=start,
-                end=end,
-                before=leading,
-                text=hit.text[start - hit.start : end - hit.start],
-                after=right[after[0][0] : after[0][1]] if after else "",
-            )
-        )
+        following = right[after[0][0] : after[0][1]] if after else ""
+        citations.append(Citation.of(hit, start, end, number=number, before=leading, after=following))
     return tuple(citations)
 
 
@@ -280,12 +263,7 @@ def _generated(
 ) -> tuple[tuple[AnswerSentence, ...], tuple[Citation, ...]]:
     """An answer written by a generator from the passages in reading order, with the sources that it names."""
     ordered = sorted(hits, key=lambda hit: (min(h.rank for h in hits if h.document_id == hit.document_id), hit.start))
-    passages = [
-        Citation(
-            number, hit.path, hit.title, hit.kind, hit.page, hit.heading, hit.start, hit.end, "", hit.text, ""
-        )
-        for number, hit in enumerate(ordered, 1)
-    ]  # fmt: skip
+    passages = [Citation.of(hit, hit.start, hit.end, number=number) for number, hit in enumerate(ordered, 1)]
     text = "".join(generator.generate(query, passages))
     written: list[AnswerSentence] = []
     named: set[int] = set()

@@ -34,8 +34,32 @@ MIN_COVERAGE = 0.8
 """Below this share of a query inside the embedder's vocabulary its vector says nothing, and only words count."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a text stands.
+
+    Attributes:
+        path: The file, as the system spells it.
+        title, kind, page, heading: What the document is, and where in it the text stands.
+        start, end: Character offsets of the text in the document's.
+        text: The text.
+    """
+
+    path: bytes
+    title: str
+    kind: str
+    page: int | None
+    heading: tuple[str, ...]
+    start: int
+    end: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "path": shown(self.path)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit(Source):
     """A passage that was found.
 
     Attributes:
@@ -44,10 +68,6 @@ class Hit:
         meaning: Cosine of query and passage; None where meaning was not asked or the passage has no vector.
         words: BM25 score; None where words were not asked or none of the query's is among the passage's best.
         chunk_id, document_id: Where it is in the index.
-        path: The file, as the system spells it.
-        title, kind, page, heading: What the document is, and where in it the passage stands.
-        start, end: Character offsets of the passage in the document's text.
-        text: The passage.
         snippet: Its most telling part on one line.
         highlights: Spans of the snippet that the query's words match.
     """
@@ -58,19 +78,8 @@ class Hit:
     words: float | None
     chunk_id: int
     document_id: int
-    path: bytes
-    title: str
-    kind: str
-    page: int | None
-    heading: tuple[str, ...]
-    start: int
-    end: int
-    text: str
     snippet: str
     highlights: tuple[tuple[int, int], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "path": shown(self.path)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -66,6 +67,25 @@ def test_word_processor_documents(name: str) -> None:
     ) in found
     assert found[-1] == ("paragraph", "Text: OpenStax, Rice University.")  # the footnote, at the end
     assert "Kogata fixtures" not in document.text  # the footer
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.rst", "a.org", "a.json", "a.py"])
+def test_letters_are_composed_and_offsets_are_those_of_the_stored_text(tmp_path: Path, name: str) -> None:
+    """macOS and some PDFs write が as か and a mark of its own; queries come composed."""
+    composed = "ガイドブックはパリのCafé Müllerにある。 한국어 1"
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert len(decomposed) == len(composed) + 11
+    document = read(tmp_path, name, json.dumps([decomposed]) if name == "a.json" else f"{decomposed}\n\n{decomposed}\n")
+    check_offsets(document)
+    start = document.text.index("Müller")
+    assert document.text[start : start + 6] == "Müller"
+    assert not set(document.text) & set("\u3099\u0301\u0308\u1112\u1161\u11ab")
+
+
+def test_kanji_of_names_keep_their_shape(tmp_path: Path) -> None:
+    # Plain NFC would make 神 and 福 of the first two, which people of these names do not write.
+    document = read(tmp_path, "a.txt", "\ufa19\ufa1bと\ufa11と\U0002f804、か\u3099")
+    assert document.text == "\ufa19\ufa1bと\ufa11と\U0002f804、が"
 
 
 @pytest.mark.parametrize("name", ["sheets.xlsx", "sheets.ods"])

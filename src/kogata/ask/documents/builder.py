@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from kogata.ask.documents.model import Block, BlockKind, Document, Limits, Refused
 
@@ -11,10 +12,14 @@ _UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\ufffe\uffff]|[\ud800-\udf
 _SPACE = re.compile(r"[^\S\n]+")
 _WIDE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _EDGES = " \t\n\r\f\v"
+# NFC would also change these into other shapes of the same kanji, which in a name is a mistake.
+_COMPOSED = re.compile("[^\uf900-\ufaff\U0002f800-\U0002fa1f]+")
 
 
 def clean(text: str) -> str:
-    """``\\n`` line ends, no control characters, no lone surrogates (each becomes U+FFFD)."""
+    """Letters composed (NFC) as queries are, ``\\n`` line ends, no control characters, no lone surrogates (U+FFFD)."""
+    if not unicodedata.is_normalized("NFC", text):
+        text = _COMPOSED.sub(lambda m: unicodedata.normalize("NFC", m[0]), text)
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNWANTED.sub(lambda m: "\ufffd" if m[0] >= "\ud800" and m[0] <= "\udfff" else _control(m[0]), text)

@@ -159,6 +159,27 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
 
 
 @posix
+def test_ctrl_c_says_what_is_not_read_yet(tmp_path: Path) -> None:
+    folder, place = many_files(tmp_path / "docs", 2000), tmp_path / "index.sqlite"
+    process = subprocess.Popen(
+        [*KOGATA, "index", "--index", place, folder],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "words" not in (line := process.stderr.readline()):
+        assert line, "it ended before there was anything to interrupt"
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    said = re.fullmatch(
+        r"stopped; everything indexed so far is kept; ([\d,]+) files are not read yet, `kogata index` carries on\n", err
+    )
+    assert said, err
+    status = json.loads(subprocess.run([*KOGATA, "status", "--index", place, "--json"], capture_output=True).stdout)
+    assert status["unread"] == int(said[1].replace(",", ""))
+    assert status["documents"] + status["unread"] == 2000
+
+
+@posix
 def test_two_indexers(tmp_path: Path) -> None:
     folder, place = many_files(tmp_path / "docs"), tmp_path / "index.sqlite"
     first = subprocess.Popen(

@@ -93,7 +93,7 @@ STATUS = Status(
     embedder=EmbedderInfo("abc", "multilingual-e5-small-q4", 384, "default"),
     folders=(
         FolderStatus(b"/papers", False, ("*.tmp",), {"hidden": 2, "ignored": 5}, 1100, 3, 54_000_000),
-        FolderStatus("/外付け/書類".encode(), True, (), {}, 104, 0, 4_000_000),
+        FolderStatus("/外付け/書類".encode(), True, (), {}, 104, 0, 4_000_000, unread=312),
     ),
     documents=1204, documents_words_only=2, bytes_documents=58_000_000, chunks=14_203, vectors=14_000, waiting=100,
     words_only=103, kinds={"md": 800, "pdf": 404},
@@ -202,6 +202,17 @@ def test_not_found_offers_what_is_near() -> None:
     assert text.startswith('Not found in these documents: "How much less does NSA read at 64k tokens?".\n')
     assert "nsa.pdf" in text
     assert "潮位" in text
+
+
+def test_status_says_that_a_run_was_stopped() -> None:
+    out = io.StringIO()
+    print_status(Screen(out), STATUS)
+    assert "/外付け/書類 (not there now): 104 documents, 4.0 MB, 312 not read yet\n" in out.getvalue()
+    stopped = "312 files are not read yet: the last run was stopped, or is still at it; `kogata index` carries on."
+    assert stopped in out.getvalue().replace("\n", " ")
+    out = io.StringIO()
+    print_status(Screen(out), replace(STATUS, folders=STATUS.folders[:1]))
+    assert "not read yet" not in out.getvalue()
 
 
 def test_skipped_files_are_grouped_by_reason() -> None:

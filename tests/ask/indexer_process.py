@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from standin import StandIn
 
 import kogata
 from kogata.ask.indexing import rebuilding, run
+from kogata.ask.indexing.report import ProgressEvent
 
 
 def main() -> None:
@@ -27,11 +30,19 @@ def main() -> None:
             kogata.Index(index_path, model=StandIn("standin-2")).rebuild()
         elif command == "hold":
             kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=lambda event: time.sleep(60))
+        elif command.startswith("die_after="):
+            number = int(command.removeprefix("die_after="))
+            kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=lambda event: die(event, number))
         else:
             kogata.Index(index_path, model=StandIn()).add(folder, workers=1)
     except kogata.KogataError as error:
         print(f"{type(error).__name__}: {error} | {error.hint}", flush=True)
         sys.exit(1)
+
+
+def die(event: ProgressEvent, number: int) -> None:
+    if (event.phase, event.done) == ("reading", number):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ from standin import StandIn
 
 import kogata
 from kogata.ask import documents
-from kogata.ask.documents import Document, ParserPool, Refusal
+from kogata.ask.documents import Document, Limits, ParserPool, Refusal, reading
+from kogata.ask.indexing.report import ProgressEvent
 from kogata.ask.store import schema
 from kogata.ask.store.reader import Store
+from kogata.ask.store.status import read_status
 from kogata.errors import DamagedIndexError, LockedError, StoreError
 
 SCRIPT = Path(__file__).with_name("indexer_process.py")
@@ -126,15 +129,17 @@ def found(index: kogata.Index, query: str) -> list[tuple[bytes, int, float]]:
 def kill_at_random(tmp_path: Path, docs: Path, kills: int, how: int, command: str = "add") -> None:
     texts = write_docs(docs, 24)
     rng = random.Random(kills)
-    whole = start(tmp_path / "timed.sqlite", docs)
-    began = time.monotonic()
-    assert finish(whole)[0] == 0
-    seconds = time.monotonic() - began
     path = tmp_path / "index.sqlite"
+    timed = tmp_path / "timed.sqlite"
     identity = "standin-1"
     if command == "rebuild":
         assert finish(start(path, docs))[0] == 0
+        assert finish(start(timed, docs))[0] == 0
         identity = "standin-2"
+    whole = start(timed, docs, command)
+    began = time.monotonic()
+    assert finish(whole)[0] == 0
+    seconds = time.monotonic() - began
     before, cut_short = 0, 0
     for _ in range(kills):
         process = start(path, docs, command)
@@ -171,6 +176,50 @@ def test_kill_9_at_many_random_moments(tmp_path: Path, docs: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_during_rebuild(tmp_path: Path, docs: Path) -> None:
     kill_at_random(tmp_path, docs, 30, signal.SIGKILL, "rebuild")
+
+
+def unread(index: kogata.Index) -> dict[bytes, int]:
+    return {os.path.basename(folder.path): folder.unread for folder in index.status().folders}
+
+
+def test_status_says_what_a_stopped_run_left_unread(tmp_path: Path) -> None:
+    class Stop:
+        """Ctrl-C behind so many files."""
+
+        def __init__(self, after: int) -> None:
+            self.after = after
+
+        def __call__(self, event: ProgressEvent) -> None:
+            if (event.phase, event.done) == ("reading", self.after):
+                raise KeyboardInterrupt
+
+    write_docs(tmp_path / "a", 6)
+    write_docs(tmp_path / "b", 5)
+    index = kogata.Index(tmp_path / "index.sqlite", model=StandIn())
+    with pytest.raises(KeyboardInterrupt):
+        index.add(tmp_path / "a", workers=1, progress=Stop(2))
+    assert unread(index) == {b"a": 4}
+    with pytest.raises(KeyboardInterrupt):
+        index.add(tmp_path / "b", workers=1, progress=Stop(4))
+    assert unread(index) == {b"a": 4, b"b": 1}, "of each folder by itself"
+    (tmp_path / "a" / "5.txt").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        index.refresh(workers=1, progress=Stop(1))
+    assert index.status().unread == 11 - 1 - 6 - 1
+    index.refresh(workers=1)
+    assert (index.status().unread, index.status().documents) == (0, 10)
+    assert index.status().to_dict()["unread"] == 0
+
+
+def test_what_a_kill_left_unread(tmp_path: Path, docs: Path) -> None:
+    texts = write_docs(docs, 9)
+    path = tmp_path / "index.sqlite"
+    assert finish(start(path, docs, "die_after=3"))[0] == -signal.SIGKILL
+    with Store.open(path) as store:
+        assert read_status(store).unread == 6
+    complete(path, docs, texts)
+    with Store.open(path) as store:
+        assert read_status(store).unread == 0
 
 
 def test_the_lock_names_its_holder_and_goes_with_it(tmp_path: Path, docs: Path) -> None:
@@ -353,28 +402,33 @@ def test_a_file_that_changes_while_read_is_tried_once_more(
     assert index.search("anew", mode="words").hits
 
 
-def test_a_file_that_grows_all_the_time(tmp_path: Path, docs: Path) -> None:
+class Here(ParserPool):
+    """Parses in this process, where a test can reach into it."""
+
+    def parse_many(self, files: object) -> Iterator[tuple[object, Document | Refusal]]:
+        for key, path in files:  # type: ignore[attr-defined]
+            yield key, reading.attempt(path, Limits())
+
+
+def test_a_file_that_grows_all_the_time(tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_docs(docs, 2)
     log = docs / "server.log"
-    log.write_text("request served\n" * 300_000)
-    stop = threading.Event()
+    log.write_text("request served\n" * 1000)
+    read_exactly = reading._read_exactly
 
-    def grow() -> None:
-        with open(log, "a") as file:
-            while not stop.is_set():
-                file.write("request served\n")
-                file.flush()
-                time.sleep(0.0005)
+    def meanwhile(file: io.FileIO, size: int) -> bytes:
+        data = read_exactly(file, size)
+        if os.path.samestat(os.fstat(file.fileno()), log.stat()):
+            with log.open("a") as grown:
+                grown.write("request served\n")
+        return data
 
-    thread = threading.Thread(target=grow)
-    thread.start()
-    try:
-        report = kogata.Index(tmp_path / "index.sqlite", model=StandIn()).add(docs, workers=1)
-    finally:
-        stop.set()
-        thread.join()
+    monkeypatch.setattr(documents, "ParserPool", Here)
+    monkeypatch.setattr(reading, "_read_exactly", meanwhile)
+    report = kogata.Index(tmp_path / "index.sqlite", model=StandIn()).add(docs, workers=1)
     assert report.added == 2
-    assert [file.code for file in report.skipped] == ["changed"]
+    assert [(os.path.basename(file.path), file.code) for file in report.skipped] == [(b"server.log", "changed")]
+    assert log.stat().st_size == 15 * 1002, "read twice"
 
 
 def test_a_store_that_fails_for_one_file_goes_on(tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,14 +462,19 @@ def as_nobody() -> Iterator[None]:
 
 
 @pytest.fixture
-def open_tmp(tmp_path: Path) -> Path:
-    """A temporary folder that everybody may enter."""
-    for parent in [tmp_path, *tmp_path.parents[:2]]:
-        parent.chmod(0o755)
-    return tmp_path
+def open_tmp() -> Iterator[Path]:
+    """A temporary folder that everybody may enter (pytest's own lie in one that is private)."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        with as_nobody():
+            is_open = os.path.exists(os.path.join(name, "."))
+        if not is_open:
+            pytest.skip(f"{tempfile.gettempdir()} is private")
+        yield Path(name)
 
 
-def test_no_permission(open_tmp: Path, docs: Path) -> None:
+def test_no_permission(open_tmp: Path) -> None:
+    docs = open_tmp / "docs"
     write_docs(docs, 3)
     shelf = open_tmp / "shelf"
     shelf.mkdir()

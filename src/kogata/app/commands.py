@@ -51,8 +51,17 @@ def index(
             if watch:
                 _watch(opened, as_json)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt("everything indexed so far is kept") from None
+            raise KeyboardInterrupt(_what_is_kept(opened)) from None
     return OK
+
+
+def _what_is_kept(opened: Index) -> str:
+    """What a run that was stopped leaves, in half a sentence."""
+    from kogata.ask.store.status import read_unread
+
+    unread = sum(read_unread(opened.store.db).values()) if opened.path.exists() else 0
+    left = f"; {count(unread, 'file is', 'files are')} not read yet, `kogata index` carries on" if unread else ""
+    return "everything indexed so far is kept" + left
 
 
 def _watch(opened: Index, as_json: bool) -> None:

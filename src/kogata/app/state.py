@@ -39,11 +39,17 @@ def print_status(screen: Screen, status: Status) -> None:
     screen.line((count(len(status.folders), "folder"), "bold"))
     for folder in status.folders:
         skipped = f", {folder.skipped:,} not indexed" if folder.skipped else ""
+        unread = f", {folder.unread:,} not read yet" if folder.unread else ""
         gone = [(" (not there now)", "warn")] if folder.missing else []
         without = f", without {' '.join(safe(glob) for glob in folder.exclude)}" if folder.exclude else ""
         purposely = f"; left out on purpose: {left_out(folder.left_out)}" if folder.left_out else ""
-        detail = f": {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}{skipped}{without}{purposely}"
+        held = f": {count(folder.documents, 'document')}, {human_bytes(folder.bytes)}"
+        detail = held + skipped + unread + without + purposely
         screen.flow([(near(folder.path), "path"), *gone, (detail, "")], first="  ", indent="    ")
+    if status.unread:
+        screen.line()
+        left = f"{count(status.unread, 'file is', 'files are')} not read yet"
+        screen.flow([(left, "warn"), (": the last run was stopped, or is still at it; `kogata index` carries on.", "")])
     if status.skipped:
         screen.line()
         screen.line((f"Not indexed: {count(len(status.skipped), 'file')}", "warn"))

@@ -9,6 +9,9 @@ A run may be killed anywhere: the next one surveys again and does what is left.
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +21,7 @@ from kogata.ask.indexing.survey import Survey, Task, survey
 from kogata.ask.store.manifest import refresh_segments
 from kogata.ask.store.rows import EmbedderInfo, FolderRow, check_embedder
 from kogata.ask.store.schema import shown
-from kogata.ask.store.status import SkippedFile
+from kogata.ask.store.status import SkippedFile, read_plan
 from kogata.ask.store.writer import COVERED, FileStat, Writer
 from kogata.errors import KogataError
 
@@ -68,7 +71,9 @@ class Run:
         """Bring these folders up to date and compute the vectors that are missing."""
         with self.watch.stage("survey"):
             found = survey(self.writer, folders, self._counting)
+        self._plan(folders, found.tasks)
         self._words(found.tasks)
+        self._plan(folders, ())
         self._meaning()
         with self.watch.stage("tidy"):
             touched = self.added + self.changed + len(found.removed)
@@ -76,6 +81,18 @@ class Run:
         report = self._report(found, folders)
         self._tell(ProgressEvent("done", report.added + report.changed, len(found.tasks)))
         return report
+
+    def _plan(self, folders: Sequence[FolderRow], tasks: Sequence[Task]) -> None:
+        """Note what is to be read, so that the status of a run that was stopped can say what is left."""
+        before = read_plan(self.writer.db)
+        known = {row.id for row in self.writer.folders()} - {folder.id for folder in folders}
+        plan = {folder: note for folder, note in before.items() if folder in known}
+        now = time.time_ns()
+        plan |= {folder: (files, now) for folder, files in Counter(task.folder for task in tasks).items()}
+        if plan != before:
+            notes = json.dumps([(folder, files, since) for folder, (files, since) in plan.items()])
+            with self.writer.transaction() as db:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('reading', ?)", (notes,))
 
     def _counting(self, files: int) -> None:
         self._tell(ProgressEvent("counting", files, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -38,6 +39,8 @@ class FolderStatus:
         left_out: How many files and folders were left out on purpose ("hidden", "ignored" by .gitignore, "excluded",
             "left_out": version control, caches, virtual environments), each folder counted once.
         documents, skipped: Searchable files, and those that are not, each of which ``Status.skipped`` explains.
+        bytes: Size of the searchable files.
+        unread: Files that a run found new or changed and has not come to: it was stopped, or is still at it.
     """
 
     path: bytes
@@ -47,6 +50,7 @@ class FolderStatus:
     documents: int
     skipped: int
     bytes: int
+    unread: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "path": shown(self.path), "exclude": list(self.exclude)}
@@ -90,6 +94,11 @@ class Status:
     skipped: tuple[SkippedFile, ...]
 
     @property
+    def unread(self) -> int:
+        """Files that a run found new or changed and has not come to."""
+        return sum(folder.unread for folder in self.folders)
+
+    @property
     def skipped_by_code(self) -> dict[str, int]:
         """How many files were skipped for each reason, most frequent first."""
         return dict(Counter(file.code for file in self.skipped).most_common())
@@ -102,7 +111,7 @@ class Status:
             "folders": [folder.to_dict() for folder in self.folders], "documents": self.documents,
             "documents_words_only": self.documents_words_only, "bytes_documents": self.bytes_documents,
             "chunks": self.chunks, "vectors": self.vectors, "waiting": self.waiting, "words_only": self.words_only,
-            "kinds": self.kinds, "skipped_by_code": self.skipped_by_code,
+            "unread": self.unread, "kinds": self.kinds, "skipped_by_code": self.skipped_by_code,
             "skipped": [file.to_dict() for file in self.skipped],
         }  # fmt: skip
 
@@ -148,10 +157,28 @@ def _folders(db: sqlite3.Connection, store: Store) -> list[FolderStatus]:
         )
     }
     nothing = (0, 0, 0)
+    unread = read_unread(db)
     return [
-        FolderStatus(row.path, row.missing, row.exclude, row.left_out, *counts.get(row.id, nothing))
+        FolderStatus(
+            row.path, row.missing, row.exclude, row.left_out, *counts.get(row.id, nothing), unread.get(row.id, 0)
+        )
         for row in store.folders()
     ]
+
+
+def read_plan(db: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """Folder -> (files that its run is to read, when it began, in ns): noted by ``indexing/run.py`` until it has."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'reading'").fetchone()
+    return {folder: (files, since) for folder, files, since in json.loads(row[0])} if row else {}
+
+
+def read_unread(db: sqlite3.Connection) -> dict[int, int]:
+    """Folder -> how many files its run has not come to, where it was stopped, however it was, or is still at it."""
+    read = "SELECT count(*) FROM documents WHERE folder = ? AND read_ns >= ?"
+    return {
+        folder: max(0, files - db.execute(read, (folder, since)).fetchone()[0])
+        for folder, (files, since) in read_plan(db).items()
+    }
 
 
 def _size(path: Path) -> int:

@@ -10,7 +10,9 @@ from kogata.ask.documents.model import Block, BlockKind, Document, Limits, Refus
 # NUL and the other control characters that no text means (tab and line feed stay), and what no UTF-8 can hold.
 _UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\ufffe\uffff]|[\ud800-\udfff]")
 _SPACE = re.compile(r"[^\S\n]+")
-_WIDE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+WIDE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Characters of scripts that part words by nothing: a line end between two of them means nothing either."""
+
 _EDGES = " \t\n\r\f\v"
 # NFC would also change these into other shapes of the same kanji, which in a name is a mistake.
 _COMPOSED = re.compile("[^\uf900-\ufaff\U0002f800-\U0002fa1f]+")
@@ -111,7 +113,7 @@ class Builder:
             self._blocks[-1] = Block(before.start, self._length, before.kind, before.page, before.heading)
             between = ""
         else:
-            between = "" if _WIDE.match(last[-1]) and _WIDE.match(text) else " "
+            between = "" if WIDE.match(last[-1]) and WIDE.match(text) else " "
         self._append("paragraph", text, between)
 
     def table(self, rows: list[list[str]]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from kogata.ask.documents.builder import Builder
 from kogata.ask.documents.encoding import decode
 from kogata.ask.documents.formats.html import add_html
-from kogata.ask.documents.formats.package import Package, resolved
+from kogata.ask.documents.formats.package import Package, dc_title, resolved
 from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}"
 _OPF = "{http://www.idpf.org/2007/opf}"
-_DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _CIPHER = "{http://www.w3.org/2001/04/xmlenc#}CipherReference"
 
 
@@ -30,8 +29,6 @@ def read(source: Source, out: Builder) -> None:
     opf = package.xml(path)
     if opf is None:
         raise Refused("corrupt", "Its table of parts is missing.")
-    title = opf.find(f".//{_DC_TITLE}")
-    book = (title.text or "") if title is not None else ""
     locked = _encrypted(package)
     missing = 0
     for part in _spine(opf, path.rpartition("/")[0]):
@@ -47,7 +44,7 @@ def read(source: Source, out: Builder) -> None:
         add_html(decoded.text, out, main_only=False)
     if missing:
         out.note(f"{missing:,} parts named in its contents are missing.")
-    out.title = book or out.title
+    out.title = dc_title(opf) or out.title
 
 
 def _spine(opf: _Element, folder: str) -> list[str]:

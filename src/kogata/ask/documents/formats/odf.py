@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kogata.ask.documents.builder import Builder
 from kogata.ask.documents.formats.grid import MOST_CELLS, add_grid
-from kogata.ask.documents.formats.package import Package, parse_xml
+from kogata.ask.documents.formats.package import Package, dc_title, parse_xml, words_of
 from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
 
@@ -22,12 +22,12 @@ _TEXT, _TABLE, _OFFICE, _DRAW = (
     f"{{{_NS}drawing:1.0}}",
 )
 _PRESENTATION = f"{{{_NS}presentation:1.0}}"
-_DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _SKIPPED = frozenset((
     f"{_TEXT}ruby-text", f"{_TEXT}tracked-changes", f"{_OFFICE}annotation", f"{_OFFICE}annotation-end",
     f"{_TEXT}note-citation", f"{_TEXT}table-of-content", f"{_TEXT}alphabetical-index", f"{_TEXT}sequence-decls",
     f"{_OFFICE}forms", f"{_TEXT}hidden-text", f"{_TEXT}hidden-paragraph",
 ))  # fmt: skip
+_SPACES = {f"{_TEXT}s": " ", f"{_TEXT}tab": " ", f"{_TEXT}line-break": "\n"}
 _MOST_REPEATS = 1000
 
 
@@ -44,8 +44,7 @@ def read(source: Source, out: Builder) -> None:
     body = root.find(f".//{_OFFICE}body") if root is not None else None
     if body is None or len(body) == 0:
         raise Refused("corrupt", "Its body is missing.")
-    title = meta.find(f".//{_DC_TITLE}") if meta is not None else None
-    out.title = (title.text or "") if title is not None else ""
+    out.title = dc_title(meta)
     content = body[0]
     if content.tag == f"{_OFFICE}spreadsheet":
         _sheets(content, out)
@@ -103,38 +102,27 @@ class _Reader:
             self.blocks(box)
 
     def _words(self, node: _Element, boxes: list[_Element]) -> str:
-        return words_of(node, boxes, self.notes)
+        return _words(node, boxes, self.notes)
 
 
-def words_of(node: _Element, boxes: list[_Element], notes: list[_Element]) -> str:
+def _words(node: _Element, boxes: list[_Element], notes: list[_Element]) -> str:
     """An element's text; text boxes and footnotes in it are put into the two lists."""
-    parts = [node.text or ""]
-    stack = [(child, False) for child in reversed(node)]
-    while stack:
-        child, is_tail = stack.pop()
-        if is_tail:
-            parts.append(child.tail or "")
-            continue
-        stack.append((child, True))
+
+    def instead(child: _Element) -> str | None:
         tag = child.tag
-        if tag in _SKIPPED:
-            continue
         if tag == f"{_TEXT}note":
-            notes += child.iter(f"{_TEXT}note-body")
+            notes.extend(child.iter(f"{_TEXT}note-body"))
         elif tag == f"{_DRAW}text-box":
             boxes.append(child)
-        elif tag == f"{_TEXT}s" or tag == f"{_TEXT}tab":
-            parts.append(" ")
-        elif tag == f"{_TEXT}line-break":
-            parts.append("\n")
-        else:
-            parts.append(child.text or "")
-            stack.extend((grandchild, False) for grandchild in reversed(child))
-    return "".join(parts)
+        elif tag not in _SKIPPED:
+            return _SPACES.get(str(tag))
+        return ""
+
+    return words_of(node, instead)
 
 
 def _cell(cell: _Element) -> str:
-    return " ".join(words_of(node, [], []) for node in cell.iter(f"{_TEXT}p", f"{_TEXT}h"))
+    return " ".join(_words(node, [], []) for node in cell.iter(f"{_TEXT}p", f"{_TEXT}h"))
 
 
 def _rows(table: _Element) -> Iterator[list[_Element]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -96,8 +97,7 @@ class Package:
         """``dc:title`` of an Office file's core properties."""
         for kind, part in self.related("").values():
             if kind == "core-properties" and (root := self.xml(part)) is not None:
-                found = root.find("{http://purl.org/dc/elements/1.1/}title")
-                return (found.text or "").strip() if found is not None else ""
+                return dc_title(root)
         return ""
 
 
@@ -137,3 +137,31 @@ def parse_xml(data: bytes, *, recover: bool = False) -> etree._Element:
     if root is None:
         raise Refused("corrupt", "It holds no XML.")
     return root
+
+
+def dc_title(root: etree._Element | None) -> str:
+    """The title among a document's Dublin Core properties, or ''."""
+    found = root.find(".//{http://purl.org/dc/elements/1.1/}title") if root is not None else None
+    return (found.text or "").strip() if found is not None else ""
+
+
+def words_of(node: etree._Element, instead: Callable[[etree._Element], str | None]) -> str:
+    """The text inside an element, without recursion (markup can nest as deep as it likes).
+
+    Args:
+        instead: What stands for an element inside it; None: its own text.
+    """
+    parts = [node.text or ""]
+    stack = [(child, False) for child in reversed(node)]
+    while stack:
+        child, is_tail = stack.pop()
+        if is_tail:
+            parts.append(child.tail or "")
+            continue
+        stack.append((child, True))
+        words = instead(child)
+        if words is None:
+            words = child.text or ""
+            stack.extend((grandchild, False) for grandchild in reversed(child))
+        parts.append(words)
+    return "".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from kogata.ask.documents.builder import Builder, clean
+from kogata.ask.documents.builder import WIDE, Builder, clean
 from kogata.ask.documents.source import Source
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
@@ -19,7 +19,6 @@ _COMPOUND_WORDS = """
     light heavy deep free cost user data
 """
 _COMPOUNDS = frozenset(_COMPOUND_WORDS.split())
-_NO_SPACE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 
 def read(source: Source, out: Builder) -> None:
@@ -64,7 +63,7 @@ def join_lines(lines: list[str]) -> str:
     joined = lines[0].strip()
     for line in lines[1:]:
         line = line.strip()
-        if not line or not joined or (_NO_SPACE.match(line) and _NO_SPACE.match(joined[-1])):
+        if not line or not joined or (WIDE.match(line) and WIDE.match(joined[-1])):
             joined += line
         elif joined[-1] in "-‐\u00ad" and joined[-2:-1].isalnum() and line[0].isalnum():
             joined = (joined[:-1] if cut_word(joined, line) else joined) + line

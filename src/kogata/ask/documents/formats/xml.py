@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kogata.ask.documents.builder import Builder, squeeze
 from kogata.ask.documents.formats.html import spaced
-from kogata.ask.documents.formats.package import parse_xml
+from kogata.ask.documents.formats.package import parse_xml, words_of
 from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
 
@@ -70,15 +70,4 @@ def _is_running_text(node: _Element) -> bool:
 
 
 def _words(node: _Element) -> str:
-    parts = [node.text or ""]
-    stack = [(child, False) for child in reversed(node)]
-    while stack:
-        child, is_tail = stack.pop()
-        if is_tail:
-            parts.append(child.tail or "")
-            continue
-        stack.append((child, True))
-        if isinstance(child.tag, str) and _name(child) not in _LEFT_OUT:
-            parts.append(child.text or "")
-            stack.extend((grandchild, False) for grandchild in reversed(child))
-    return "".join(parts)
+    return words_of(node, lambda child: "" if not isinstance(child.tag, str) or _name(child) in _LEFT_OUT else None)

@@ -48,5 +48,9 @@ class DamagedIndexError(StoreError):
     """The index file is truncated or not an index."""
 
 
+class NotInIndex(StoreError):
+    """What was asked about by its id is not in the index."""
+
+
 class EmbedderMismatch(StoreError):
     """The index holds vectors of another embedder."""

@@ -7,18 +7,56 @@ import sys
 import time
 from collections import deque
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO, Protocol
 
 from kogata.app.terminal import cells, count, human_bytes, human_time
-
-if TYPE_CHECKING:
-    from kogata.ask.indexing.report import ProgressEvent
 
 _REDRAW = 0.1  # seconds between two drawings
 _SAY = 10.0  # seconds between two lines where nothing can be redrawn
 _WINDOW = 30.0  # seconds the estimate looks back: files differ, so the whole run is a poor guide
 _SHOW_ESTIMATE = 1.5  # seconds before there is anything to estimate from
 _LONGEST_BAR = 40
+
+
+class Step(Protocol):
+    """How far a run is: what indexing here and the engine of a server both tell."""
+
+    @property
+    def phase(self) -> str | None: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def bytes_done(self) -> int: ...
+    @property
+    def bytes_total(self) -> int: ...
+
+
+class Pace:
+    """How long a phase will take yet, at the pace of the last half minute."""
+
+    def __init__(self) -> None:
+        self._phase: str | None = None
+        self._history: deque[tuple[float, float]] = deque()
+
+    def seen(self, event: Step, now: float) -> None:
+        """Take in how far a run is at a time, in seconds of a clock that never jumps."""
+        if event.phase != self._phase:
+            self._phase = event.phase
+            self._history.clear()
+        self._history.append((now, _share(event)))
+        while self._history[0][0] < now - _WINDOW:
+            self._history.popleft()
+
+    def left(self) -> float | None:
+        """Seconds left in this phase; None where that cannot be said yet."""
+        if not self._history:
+            return None
+        (first, before), (last, now) = self._history[0], self._history[-1]
+        if last - first < _SHOW_ESTIMATE or now <= before:
+            return None
+        return (1 - now) * (last - first) / (now - before)
 
 
 class ProgressLine:
@@ -33,12 +71,12 @@ class ProgressLine:
         self._stream = sys.stderr if stream is None else stream
         self._redraws = self._stream.isatty()
         self._silent = quiet and not self._redraws
-        self._phase = ""
+        self._phase: str | None = ""
         self._words = self._meaning = 0.0
         self._files = 0
         self._drawn = 0.0
         self._on_screen = False
-        self._history: deque[tuple[float, float]] = deque()
+        self._pace = Pace()
 
     def __enter__(self) -> ProgressLine:
         return self
@@ -48,22 +86,19 @@ class ProgressLine:
     ) -> None:
         self.clear()
 
-    def __call__(self, event: ProgressEvent) -> None:
+    def __call__(self, event: Step) -> None:
         if self._silent:
             return
         now = time.monotonic()
         new_phase = event.phase != self._phase
         if new_phase:
             self._phase = event.phase
-            self._history.clear()
         share = _share(event)
+        self._pace.seen(event, now)
         if event.phase == "reading":
             self._words, self._files = share, event.total
         elif event.phase == "meaning":
             self._words, self._meaning = 1.0, share
-        self._history.append((now, share))
-        while self._history[0][0] < now - _WINDOW:
-            self._history.popleft()
         if event.phase == "done":
             self.clear()
         elif self._redraws:
@@ -82,13 +117,13 @@ class ProgressLine:
             self._stream.flush()
             self._on_screen = False
 
-    def _draw(self, event: ProgressEvent) -> None:
+    def _draw(self, event: Step) -> None:
         columns = shutil.get_terminal_size().columns - 1  # the last column would wrap on some terminals
         if event.phase == "counting":
             line = f"Counting files  {event.done:,}"
         else:
             figures = f"words {self._words * 100:.0f} %  meaning {self._meaning * 100:.0f} %"
-            left = self._left()
+            left = self._pace.left()
             tail = "" if left is None else f"{human_time(left)} left"
             head = f"Indexing {count(self._files, 'file')}  "
             line = figures + ("  " + tail if tail else "")
@@ -102,25 +137,18 @@ class ProgressLine:
         self._stream.flush()
         self._on_screen = True
 
-    def _said(self, event: ProgressEvent, new_phase: bool) -> str:
+    def _said(self, event: Step, new_phase: bool) -> str:
         if event.phase == "counting":
             return "counting files" if new_phase else f"counting files: {event.done:,} so far"
-        left = self._left()
+        left = self._pace.left()
         tail = "" if left is None or new_phase else f", {human_time(left)} left"
         if event.phase == "reading":
             size = f" ({human_bytes(event.bytes_total)})" if event.bytes_total else ""
             return f"words: {event.done:,} of {count(event.total, 'file')}{size}{tail}"
         return f"meaning: {event.done:,} of {count(event.total, 'passage')}{tail}"
 
-    def _left(self) -> float | None:
-        """Seconds left in this phase, at the pace of the last half minute."""
-        (first, before), (last, now) = self._history[0], self._history[-1]
-        if last - first < _SHOW_ESTIMATE or now <= before:
-            return None
-        return (1 - now) * (last - first) / (now - before)
 
-
-def _share(event: ProgressEvent) -> float:
+def _share(event: Step) -> float:
     """0 to 1; reading is counted in bytes, because one book takes as long as a thousand notes."""
     if event.phase == "reading" and event.bytes_total:
         return min(1.0, event.bytes_done / event.bytes_total)

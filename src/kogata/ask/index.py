@@ -91,17 +91,19 @@ class Index:
             EmbedderMismatch: The index was made with another embedder.
             StoreError: The index cannot be written (a full disk, say); what was committed before stays.
         """
-        wanted = [absolute(path) for path in _listed(paths)]
-        if not wanted:
-            raise BadInput("No path was given to index.", hint="Name a file or a folder.")
-        for path in wanted:
-            if not os.path.lexists(path):
-                raise BadInput(f"There is no file or folder {shown(path)}.")
+        wanted = _existing(paths)
         with self._writing() as writer:
-            roots = [_root_for(path, writer) if exclude is None else path for path in wanted]
-            for root in roots:
-                writer.add_folder(root, exclude)
-            return self._run(writer, roots, progress, workers)
+            return self._run(writer, _know(writer, wanted, exclude), progress, workers)
+
+    def know(self, paths: PathLike | Iterable[PathLike], *, exclude: Sequence[str] | None = None) -> None:
+        """As :meth:`add`, but read nothing yet: the next :meth:`refresh` (or a :meth:`watch`) does.
+
+        Raises:
+            As :meth:`add`.
+        """
+        wanted = _existing(paths)
+        with self._writing() as writer:
+            _know(writer, wanted, exclude)
 
     def refresh(self, *, progress: Progress | None = None, workers: int | None = None) -> Report:
         """Bring all known folders up to date.
@@ -299,6 +301,18 @@ class Index:
         load, _ = self._model_for(stored)
         return load()
 
+    def encoder(self) -> Encoder:
+        """The embedder, loaded: ``model``, the one the index was made with, or the default.
+
+        Raises:
+            ModelError: It cannot be loaded.
+            EmbedderMismatch: ``model`` is another one than the index's.
+        """
+        stored = self.store.embedder() if self.path.exists() else None
+        model = self._model_for(stored)[0]()
+        check_embedder(stored, model.identity, model.name)
+        return model
+
     def status(self) -> Status:
         """Folders, counts, sizes, and every file that is not searchable with the reason."""
         from kogata.ask.store.status import read_status
@@ -322,6 +336,24 @@ class Index:
 def absolute(path: PathLike) -> bytes:
     """A path as the index keeps it: absolute bytes, ``~`` expanded, symbolic links left alone."""
     return os.path.abspath(os.path.expanduser(os.fsencode(path)))
+
+
+def _existing(paths: PathLike | Iterable[PathLike]) -> list[bytes]:
+    wanted = [absolute(path) for path in _listed(paths)]
+    if not wanted:
+        raise BadInput("No path was given to index.", hint="Name a file or a folder.")
+    for path in wanted:
+        if not os.path.lexists(path):
+            raise BadInput(f"There is no file or folder {shown(path)}.")
+    return wanted
+
+
+def _know(writer: Writer, paths: Sequence[bytes], exclude: Sequence[str] | None) -> list[bytes]:
+    """The known folders that take care of the paths, made known where they were not."""
+    roots = [_root_for(path, writer) if exclude is None else path for path in paths]
+    for root in roots:
+        writer.add_folder(root, exclude)
+    return roots
 
 
 def _root_for(path: bytes, writer: Writer) -> bytes:

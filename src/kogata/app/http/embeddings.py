@@ -1,0 +1,118 @@
+"""/v1/embeddings and /v1/models, as OpenAI's clients know them, and /v1/rerank, as Jina's and Cohere's do."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+
+import msgspec
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kogata.app.http.context import context
+from kogata.app.http.endpoint import Endpoint
+from kogata.app.http.errors import ApiError
+from kogata.app.http.schemas import (
+    Embedding,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    ModelEntry,
+    ModelList,
+    RerankDocument,
+    Reranked,
+    RerankedText,
+    RerankRequest,
+    RerankResponse,
+    Usage,
+)
+
+MOST_TEXTS = 2048
+_encode = msgspec.json.Encoder().encode
+_KINDS = {"query": "query", "search_query": "query"}
+
+
+async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
+    here = context(request)
+    model = await here.model(body.model)
+    texts = _texts(body.input)
+    kind = _KINDS.get(body.input_type or "document", "document")
+    raw = await here.link.call("embed", texts=texts, kind=kind, dimensions=body.dimensions, long_texts=body.long_texts)
+    tokens = int(np.frombuffer(raw, np.int64, 1)[0])
+    vectors_ND = np.frombuffer(raw, np.float32, offset=8).reshape(len(texts), -1)
+    here.metrics.texts.inc(len(texts))
+    here.metrics.tokens.inc(tokens)
+    if body.encoding_format == "base64":
+        data = [Embedding("embedding", i, base64.b64encode(row.tobytes()).decode()) for i, row in enumerate(vectors_ND)]
+    else:
+        data = [Embedding("embedding", i, row) for i, row in enumerate(vectors_ND.tolist())]
+    answer = EmbeddingsResponse("list", data, model["id"], Usage(tokens, tokens))
+    return Response(_encode(answer), media_type="application/json")
+
+
+async def rerank(request: Request, body: RerankRequest) -> Response:
+    here = context(request)
+    model = await here.model(body.model)
+    texts = [one.text if isinstance(one, RerankDocument) else one for one in body.documents]
+    answer = msgspec.json.decode(await here.link.call("rerank", query=body.query, documents=texts))
+    order = sorted(range(len(texts)), key=lambda i: (-answer["scores"][i], i))[: body.top_n]
+    results = [
+        Reranked(i, answer["scores"][i], RerankedText(texts[i]) if body.return_documents else msgspec.UNSET)
+        for i in order
+    ]
+    usage = Usage(answer["tokens"], answer["tokens"])
+    return Response(
+        _encode(RerankResponse(uuid.uuid4().hex, model["id"], results, usage)), media_type="application/json"
+    )
+
+
+async def models(request: Request) -> Response:
+    return Response(_encode(ModelList("list", [await _entry(request)])), media_type="application/json")
+
+
+async def model(request: Request) -> Response:
+    await context(request).model(request.path_params["id"])
+    return Response(_encode(await _entry(request)), media_type="application/json")
+
+
+async def _entry(request: Request) -> ModelEntry:
+    here = context(request)
+    found = await here.model()
+    return ModelEntry(found["id"], "model", here.began, "kogata", found["dimensions"], found["max_length"])
+
+
+def _texts(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
+    """What is to be embedded, one entry a vector."""
+    if isinstance(given, str):
+        return [given]
+    kinds = {type(one) for one in given}
+    if kinds == {int}:
+        return [[one for one in given if isinstance(one, int)]]
+    if len(kinds) > 1 or len(given) > MOST_TEXTS:
+        raise ApiError(
+            400, f"`input` is one text, at most {MOST_TEXTS:,} texts, or token ids of one or of several texts; "
+            "not a mixture of these.", param="input", code="invalid_request",
+        )  # fmt: skip
+    return [one for one in given if not isinstance(one, int)]
+
+
+ROUTES = (
+    Endpoint(
+        "POST", "/v1/embeddings", embeddings, "Vectors of texts",
+        "As OpenAI's. `input_type` says whether the texts are questions or passages; a text that is longer than the "
+        "model reads is refused unless `long_texts` is `window`.",
+        EmbeddingsRequest, EmbeddingsResponse,
+        example={"model": "default", "input": ["what is a tide", "潮位とは"], "input_type": "query", "dimensions": 128},
+    ),
+    Endpoint(
+        "POST", "/v1/rerank", rerank, "Documents in the order in which they fit a query",
+        "The relevance is the cosine of the query's and the document's vectors. Long documents are read in windows.",
+        RerankRequest, RerankResponse,
+        example={"query": "tide gauge", "documents": ["The gauge measures the sea level.", "Bread."], "top_n": 1},
+    ),
+    Endpoint("GET", "/v1/models", models, "The models that requests may name", answers=ModelList),
+    Endpoint(
+        "GET", "/v1/models/{id:path}", model, "One model", answers=ModelEntry,
+        parameters=(("id", str, "default"),),
+    ),
+)  # fmt: skip

@@ -1,0 +1,255 @@
+"""`kogata serve`: bind, start the engine, say where it is, serve until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kogata.app.progress import ProgressLine
+from kogata.app.serve.link import Link
+from kogata.app.serve.messages import Progress, Start
+from kogata.app.terminal import safe_line
+from kogata.errors import BadInput, StoreError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from kogata.app.progress import Pace
+
+log = logging.getLogger("kogata.serve")
+
+START_SECONDS = 120.0
+STOP_SECONDS = 10
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `kogata serve` was told; see its help."""
+
+    paths: Sequence[str]
+    host: str
+    port: int
+    api_key: str | None
+    allow_host: Sequence[str]
+    allow_origin: Sequence[str]
+    max_upload: int
+    max_requests: int
+    log: str
+    place: str | None
+    model: str | None
+    precision: str
+    threads: int | None
+
+
+def run(options: Options) -> int:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        BadInput: The port is taken, a path does not exist, or an option is not accepted.
+        KogataError: The engine cannot be started.
+    """
+    for path in options.paths:
+        if not os.path.lexists(os.path.expanduser(path)):
+            raise BadInput(f"There is no file or folder {path}.")
+    listener = _bound(options.host, options.port)
+    _log_to_stderr(options.log)
+    with listener, ProgressLine() as line:
+        asyncio.run(_serve(options, listener, _Shown(line)))
+    return 0
+
+
+class _Shown:
+    """The indexing's progress on the terminal, once the server has said where it is."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        self._line = line
+        self.on = False
+        self.pace: Pace | None = None
+        self._said: str | None = None
+
+    def __call__(self, state: Progress) -> None:
+        if self.pace is not None:
+            self.pace.seen(state, time.monotonic())
+        if self.on:
+            self._line(state)
+        if state.error and state.error != self._said:
+            self._line.clear()
+            log.warning("indexing: %s", state.error)
+        self._said = state.error
+
+
+async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> None:
+    uploads = _data_folder() / "uploads"
+    start = Start(
+        options.place, tuple(os.path.abspath(os.path.expanduser(path)) for path in options.paths), _manual(),
+        str(uploads), options.model, options.precision, options.threads,
+    )  # fmt: skip
+    link = Link(start, shown)
+    await link.open()  # it imports and loads its model while we import and bind ours
+    try:
+        key = _key(options)
+        server = _server(options, key, link, uploads, shown)
+        await link.wait_ready(START_SECONDS)
+        _say_ready(options.host, listener.getsockname()[1], key)
+        shown.on = True
+        for name in ("SIGINT", "SIGTERM"):
+            with suppress(NotImplementedError):  # Windows has no such handlers: Ctrl-C is a KeyboardInterrupt there
+                asyncio.get_running_loop().add_signal_handler(getattr(signal, name), _end, server)
+        await server._serve(sockets=[listener])
+    finally:
+        await link.close()
+
+
+def _server(options: Options, key: str | None, link: Link, uploads: Path, shown: _Shown) -> uvicorn.Server:
+    import uvicorn
+
+    from kogata.app.http.application import application
+    from kogata.app.http.context import Context
+    from kogata.app.http.guard import Limits, Rules
+
+    context = Context(link, uploads)
+    shown.pace = context.pace
+    names = {options.host.lower(), socket.gethostname().lower(), *(name.lower() for name in options.allow_host)}
+    limits = Limits(upload=options.max_upload, in_flight=options.max_requests)
+    rules = Rules(key, frozenset(names), frozenset(options.allow_origin), limits)
+    app: Any = application(context, rules, _request_log(options.log))
+    return uvicorn.Server(
+        uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", access_log=False, log_config=None, server_header=False,
+            timeout_keep_alive=30, timeout_graceful_shutdown=STOP_SECONDS, backlog=1024,
+            h11_max_incomplete_event_size=2 * limits.header_bytes,
+        )
+    )  # fmt: skip
+
+
+def _end(server: uvicorn.Server) -> None:
+    """The first signal lets requests finish, the second does not."""
+    server.force_exit = server.should_exit
+    server.should_exit = True
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port that is taken is said before anything is loaded."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (socket.gaierror, UnicodeError, OverflowError) as error:
+        raise BadInput(f"There is no address {host!r} to serve on: {error}.") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise BadInput(
+                f"Port {port} of {host} is taken, perhaps by another kogata serve.",
+                hint="Name another with --port, or 0 for any that is free.",
+            ) from None
+        raise BadInput(f"{host} port {port} cannot be served on: {error.strerror}.") from None
+    listener.listen(1024)
+    return listener
+
+
+def _key(options: Options) -> str | None:
+    """The key that is asked for: the one given, or beyond loopback one of our own, kept for the next time."""
+    if options.api_key is not None:
+        if len(options.api_key) < 8 or not options.api_key.isascii() or not options.api_key.isprintable():
+            raise BadInput("An API key has at least 8 characters, all of them printable ASCII.")
+        return options.api_key
+    if options.host.lower() in _LOOPBACK:
+        return None
+    path = _data_folder() / "api-key"
+    with suppress(OSError):
+        kept = path.read_text().strip()
+        if len(kept) >= 8:
+            return kept
+    key = secrets.token_urlsafe(24)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key + "\n")
+    except OSError as error:
+        raise StoreError(f"The API key cannot be kept in {path}: {error.strerror}.") from error
+    return key
+
+
+def _say_ready(host: str, port: int, key: str | None) -> None:
+    """Where the page and the API are: for a person, on stdout."""
+    shown = _reachable(host)
+    base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    print(f"Kogata is ready at {base}{f'/#key={key}' if key else ''}      API: {base}/v1", flush=True)
+
+
+def _reachable(host: str) -> str:
+    """An address that others can open; for "all addresses" the one towards the network."""
+    if host not in ("0.0.0.0", "::", ""):
+        return host
+    family, far = (socket.AF_INET6, "2001:db8::1") if host == "::" else (socket.AF_INET, "192.0.2.1")
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((far, 9))  # sends nothing: it only picks the way
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
+
+
+def _data_folder() -> Path:
+    from kogata.ask.store.schema import default_path
+
+    return default_path().parent
+
+
+def _manual() -> str | None:
+    """Kogata's own documentation: beside the package in an installation, or in the source tree."""
+    import kogata
+
+    package = Path(kogata.__file__).parent
+    return next((str(path) for path in (package / "docs", package.parents[1] / "docs") if path.is_dir()), None)
+
+
+def _log_to_stderr(style: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if style == "json" else logging.Formatter("kogata: %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if style != "off" else logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _request_log(style: str) -> Callable[[dict[str, Any]], None]:
+    """Takes one record for each request."""
+    requests = logging.getLogger("kogata.requests")
+
+    def as_json(record: dict[str, Any]) -> None:
+        requests.info("request", extra={"fields": record})
+
+    def as_text(record: dict[str, Any]) -> None:
+        requests.info(
+            "%s %s %s %s %s ms %s", record["client"], record["method"], safe_line(record["path"]), record["status"],
+            record["ms"], record["id"],
+        )  # fmt: skip
+
+    return {"json": as_json, "text": as_text}.get(style, lambda record: None)

@@ -1,0 +1,346 @@
+"""The engine process: the model, the index and the indexing, called through messages on stdin and stdout.
+
+Searches run in a few threads; texts to embed, questions of searches among them, go through one batcher; one thread
+indexes. Results leave as JSON ready to be sent, so that the http process only passes bytes on.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from kogata.app.serve.batching import Batcher
+from kogata.app.serve.indexing import Indexing
+from kogata.app.serve.messages import (
+    Call,
+    Cancel,
+    Done,
+    Failed,
+    FromEngine,
+    Progress,
+    Ready,
+    Start,
+    decode_to_engine,
+    frame,
+    read_frame,
+)
+from kogata.ask.answers import answer
+from kogata.ask.index import Index, absolute
+from kogata.ask.search import retrieve
+from kogata.ask.store.catalogue import read_entries, read_entry
+from kogata.ask.store.filters import Filter
+from kogata.ask.store.schema import shown
+from kogata.ask.store.status import read_status
+from kogata.errors import BadInput, KogataError, NotInIndex
+from kogata.run.encoder import normalise
+
+SEARCHERS = 4
+"""Searches that run at once: a few more than cores, since each waits for the batcher now and then."""
+
+LONGEST_TEXT = 200_000
+"""Characters of a document's text that one call returns."""
+
+_to_json = msgspec.json.Encoder().encode
+
+
+class Engine:
+    """What can be called. A method named in :data:`CALLS` takes keyword arguments and returns the bytes of its answer,
+    or a future of them.
+
+    Args:
+        start: What to serve.
+        tell: Takes every change of the indexing's state.
+    """
+
+    def __init__(self, start: Start, tell: Callable[[Progress], None]) -> None:
+        self._start = start
+        self._index = Index(start.index, model=start.model, precision=start.precision, threads=start.threads)  # type: ignore[arg-type]
+        self._encoder: Any = Batcher(self._index.encoder())
+        self._indexing = Indexing(self._index, tell)
+        self._indexing.start(self._know)
+
+    def close(self) -> None:
+        """Let the run that is going on stop at its next step."""
+        self._indexing.close()
+        self._index.close()
+
+    def _know(self) -> None:
+        """Make known what is to be served."""
+        manual = None if self._start.manual is None else absolute(self._start.manual)
+        known = [row.path for row in self._index.store.folders()] if self._index.path.exists() else []
+        if self._start.paths:
+            self._index.know(self._start.paths)
+            if manual in known:
+                self._index.forget([manual])
+        elif not known and manual is not None:
+            self._index.know([manual])
+
+    # --- embedding
+
+    def model(self) -> bytes:
+        """The model there is, as /v1/models shows it."""
+        encoder = self._encoder
+        return _to_json({"id": encoder.name, "dimensions": encoder.dimensions, "max_length": encoder.max_length})
+
+    def embed(self, texts: Sequence[Any], kind: str, dimensions: int | None, long_texts: Any) -> Future[bytes]:
+        """The number of tokens, int64, then vectors, float32 [N, D]."""
+        width = self._encoder.dimensions if dimensions is None else dimensions
+        if not 1 <= width <= self._encoder.dimensions:
+            raise BadInput(f"dimensions is {dimensions}; {self._encoder.name} gives 1 to {self._encoder.dimensions}.")
+        tokens = sum(self._encoder.tokenizer.count(texts))
+
+        def finish(vectors_ND: npt.NDArray[np.float32]) -> bytes:
+            if width < self._encoder.dimensions:
+                vectors_ND = np.ascontiguousarray(vectors_ND[:, :width])
+                normalise(vectors_ND)
+            return np.int64(tokens).tobytes() + vectors_ND.tobytes()
+
+        return _then(self._encoder.submit(texts, kind, long_texts), finish)
+
+    def rerank(self, query: str, documents: Sequence[str]) -> Future[bytes]:
+        """The number of tokens, and the cosine of the query with each document."""
+        tokens = sum(self._encoder.tokenizer.count([query, *documents]))
+        asked = self._encoder.submit([query], "query", "window")
+
+        def finish(vectors_ND: npt.NDArray[np.float32]) -> bytes:
+            return _to_json({"tokens": tokens, "scores": (vectors_ND @ asked.result()[0]).tolist()})
+
+        # The query went into the batcher first, so it is done when the documents are.
+        return _then(self._encoder.submit(documents, "document", "window"), finish)
+
+    # --- searching
+
+    def search(self, query: str, k: int, mode: Any, paths: Sequence[str], kinds: Sequence[str], exact: bool) -> bytes:
+        """As `kogata search --json`."""
+        where = Filter(tuple(paths), tuple(kinds))
+        found = retrieve.search(
+            self._index.store, self._embedder(mode), query, k=k, mode=mode, where=where, exact=exact
+        )
+        return _to_json(found.to_dict())
+
+    def ask(self, query: str, k: int, paths: Sequence[str], kinds: Sequence[str], exact: bool) -> bytes:
+        """As `kogata ask --json`."""
+        where = Filter(tuple(paths), tuple(kinds))
+        found = answer.answer(self._index.store, self._embedder("hybrid"), query, k=k, where=where, exact=exact)
+        return _to_json(found.to_dict())
+
+    def _embedder(self, mode: str) -> Any:
+        """The embedder where a search of this mode can use one."""
+        return None if mode == "words" or self._index.store.embedder() is None else self._encoder
+
+    # --- what is in the index
+
+    def status(self) -> bytes:
+        """As `kogata status --json`, without the list of skipped files."""
+        status = read_status(self._index.store).to_dict()
+        status["n_skipped"] = len(status.pop("skipped"))
+        return _to_json(status)
+
+    def documents(self, containing: str, state: str, folder: str, offset: int, limit: int) -> bytes:
+        """A page of the known files."""
+        total, entries = read_entries(
+            self._index.store, containing=containing, state=state, folder=folder, offset=offset, limit=limit
+        )
+        return _to_json({"total": total, "documents": [self._shown(entry) for entry in entries]})
+
+    def document(self, id: int) -> bytes:
+        """One known file."""
+        return _to_json(self._shown(self._entry(id)))
+
+    def text(self, id: int, start: int, end: int | None) -> bytes:
+        """A stretch of a document's stored text, at most :data:`LONGEST_TEXT` characters."""
+        entry = self._entry(id)
+        first = min(max(start, 0), entry.n_chars)
+        last = min(entry.n_chars if end is None else max(end, first), first + LONGEST_TEXT, entry.n_chars)
+        text = self._index.store.context(id, first, last)
+        return _to_json(
+            {
+                "id": id, "path": shown(entry.path), "title": entry.title, "kind": entry.kind, "start": first,
+                "end": last, "n_chars": entry.n_chars, "text": text,
+            }
+        )  # fmt: skip
+
+    def original(self, id: int) -> bytes:
+        """Where a document's file is, and what it was when it was read: path, kind, size."""
+        entry = self._entry(id)
+        return msgspec.msgpack.encode({"path": entry.path, "folder": entry.folder, "kind": entry.kind})
+
+    def forget(self, id: int) -> bytes:
+        """Take a document out of the index, and its file away if it was uploaded."""
+        entry = self._entry(id)
+        removed = self._uploaded(entry.path)
+
+        def change() -> None:
+            if removed:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+            self._index.forget([entry.path])
+            if removed:  # one of the same name may be uploaded again: it must not be left out then
+                self._index.know([self._start.uploads])
+
+        self._indexing.change(change)
+        return _to_json({"id": id, "deleted": True, "file_removed": removed})
+
+    def empty_uploads(self) -> bytes:
+        """Remove all uploaded files and what is indexed of them; how many there were."""
+        uploads = absolute(self._start.uploads)
+
+        def change() -> int:
+            files = [entry.path for entry in os.scandir(uploads) if entry.is_file(follow_symlinks=False)]
+            for path in files:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+            if any(row.path == uploads for row in self._index.store.folders()):
+                self._index.forget([uploads])
+            return len(files)
+
+        return _to_json(self._indexing.change(change) if os.path.isdir(uploads) else 0)
+
+    def take_in(self) -> bytes:
+        """Know the folder of uploads; what is in it is read by the next run, which the watch starts at once."""
+        uploads = absolute(self._start.uploads)
+        if all(row.path != uploads for row in self._index.store.folders()):
+            self._indexing.change(lambda: self._index.know([uploads]))
+        return _to_json(True)
+
+    def _entry(self, id_: int) -> Any:
+        entry = read_entry(self._index.store, id_) if id_ < 2**63 else None
+        if entry is None:
+            raise NotInIndex(f"There is no document {id_}.")
+        return entry
+
+    def _shown(self, entry: Any) -> dict[str, Any]:
+        return {**entry.to_dict(), "uploaded": self._uploaded(entry.path)}
+
+    def _uploaded(self, path: bytes) -> bool:
+        return path.startswith(absolute(self._start.uploads) + os.fsencode(os.sep))
+
+
+CALLS = frozenset(
+    {"model", "embed", "rerank", "search", "ask", "status", "documents", "document", "text", "original", "forget",
+     "take_in", "empty_uploads"}
+)  # fmt: skip
+
+
+class Desk:
+    """Takes calls from a stream and answers them on another, in whatever order they get done."""
+
+    def __init__(self, incoming: Iterator[Start | Call | Cancel], send: Callable[[FromEngine], None]) -> None:
+        self._incoming = incoming
+        self._send = send
+        self._threads = ThreadPoolExecutor(SEARCHERS, "call")
+        self._running: dict[int, list[Future[Any]]] = {}
+
+    def run(self) -> None:
+        """Serve until the stream ends."""
+        start = next(self._incoming)
+        assert isinstance(start, Start)
+        engine = Engine(start, self._send)
+        self._send(Ready(os.getpid()))
+        for message in self._incoming:
+            if isinstance(message, Call):
+                running = self._running[message.id] = []
+                running.append(self._threads.submit(self._answer, engine, message, running))
+            elif isinstance(message, Cancel):
+                for future in self._running.pop(message.id, ()):
+                    future.cancel()
+        engine.close()
+
+    def _answer(self, engine: Engine, call: Call, running: list[Future[Any]]) -> None:
+        try:
+            if call.method not in CALLS:
+                raise BadInput(f"There is no call {call.method!r}.")
+            result = getattr(engine, call.method)(**call.arguments)
+        except Exception as error:
+            self._finish(call.id, _failed(call.id, error))
+            return
+        if isinstance(result, Future):
+            running.append(result)
+            result.add_done_callback(lambda done: self._finish(call.id, _outcome(call.id, done)))
+        else:
+            self._finish(call.id, Done(call.id, result))
+
+    def _finish(self, id_: int, message: FromEngine | None) -> None:
+        self._running.pop(id_, None)
+        if message is not None:
+            self._send(message)
+
+
+def _then(first: Future[Any], what: Callable[[Any], bytes]) -> Future[bytes]:
+    """A future of what becomes of another's result; cancelling it cancels the other."""
+    second: Future[bytes] = Future()
+
+    def pass_on(done: Future[Any]) -> None:
+        if not second.set_running_or_notify_cancel():
+            return
+        try:
+            second.set_result(what(done.result()))
+        except BaseException as error:
+            second.set_exception(error)
+
+    second.add_done_callback(lambda done: first.cancel() if done.cancelled() else None)
+    first.add_done_callback(pass_on)
+    return second
+
+
+def _outcome(id_: int, done: Future[bytes]) -> FromEngine | None:
+    if done.cancelled():
+        return None
+    error = done.exception()
+    return Done(id_, done.result()) if error is None else _failed(id_, error)
+
+
+def _failed(id_: int, error: BaseException) -> Failed:
+    if isinstance(error, KogataError):
+        return Failed(id_, type(error).__name__, str(error), error.hint)
+    traceback.print_exception(error)
+    return Failed(id_, "internal", f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    """Talk over stdin and stdout; whatever else is printed goes to stderr."""
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the http process ends us in time
+    waiting: queue.SimpleQueue[FromEngine | None] = queue.SimpleQueue()
+
+    def write() -> None:
+        try:
+            while (message := waiting.get()) is not None:
+                outgoing.write(frame(message))
+                if waiting.empty():
+                    outgoing.flush()
+            outgoing.flush()
+        except OSError:  # nobody listens any more
+            os._exit(0)
+
+    writer = threading.Thread(target=write, name="writer", daemon=True)
+    writer.start()
+    try:
+        Desk(_messages(incoming), waiting.put).run()
+    except KogataError as error:
+        waiting.put(Failed(0, type(error).__name__, str(error), error.hint))
+    waiting.put(None)
+    writer.join(timeout=5)
+    os._exit(0)  # threads in the middle of something end here; nothing that was committed is lost
+
+
+def _messages(stream: BinaryIO) -> Iterator[Start | Call | Cancel]:
+    while (body := read_frame(stream)) is not None:
+        yield decode_to_engine(body)
+
+
+if __name__ == "__main__":
+    main()

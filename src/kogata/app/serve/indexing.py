@@ -1,0 +1,143 @@
+"""The engine's writer: one thread that indexes, watches and forgets, and tells how far it is.
+
+An indexing run may take hours. What a person asks for meanwhile (forget this, know that) interrupts it at its next
+step, is done, and the run goes on: stopping a run loses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec.structs import replace
+
+from kogata.app.serve.messages import Progress
+from kogata.ask.indexing.report import Report
+from kogata.ask.indexing.watch import watch
+from kogata.errors import KogataError, LockedError
+
+if TYPE_CHECKING:
+    from kogata.ask.index import Index
+    from kogata.ask.indexing.report import ProgressEvent
+
+TELL_SECONDS = 0.2
+"""Between two reports of progress within a phase."""
+
+RETRY_SECONDS = 5.0
+"""Before something that failed is tried again."""
+
+WAIT_SECONDS = 10.0
+"""How long a change that a person asked for waits for another process that writes."""
+
+T = TypeVar("T")
+
+
+class _InterruptedRun(Exception):
+    """Raised inside a run, from its progress callback, so that something urgent gets its turn."""
+
+
+class Indexing:
+    """Keeps an index current in a thread of its own.
+
+    Args:
+        index: The index.
+        tell: Called with the state whenever it changes.
+    """
+
+    def __init__(self, index: Index, tell: Callable[[Progress], None]) -> None:
+        self._index = index
+        self._tell = tell
+        self.state = Progress()
+        self._told = 0.0
+        self._turn = threading.Lock()
+        self._urgent = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="indexing", daemon=True)
+        self._first: Callable[[], None] = lambda: None
+
+    def start(self, first: Callable[[], None]) -> None:
+        """Begin: do ``first`` (which makes folders known), bring all known folders up to date, follow changes."""
+        self._first = first
+        self._thread.start()
+
+    def change(self, what: Callable[[], T]) -> T:
+        """Do something that writes, at once: a run that is going on waits meanwhile.
+
+        Raises:
+            KogataError: As ``what``; LockedError after a while in which another process wrote.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        self._urgent += 1
+        try:
+            with self._turn:
+                while True:
+                    try:
+                        return what()
+                    except LockedError:
+                        if time.monotonic() > deadline:
+                            raise
+                        time.sleep(0.2)
+        finally:
+            self._urgent -= 1
+
+    def close(self) -> None:
+        """Stop at the next step; what is done is kept."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    # --- in the thread
+
+    def _run(self) -> None:
+        self._until_done(self._first)
+        for _ in watch(self._refresh, self._known, self._index.path, self._stop):
+            pass
+
+    def _refresh(self) -> Report:
+        if not self._known():
+            return Report()
+        report = self._until_done(lambda: self._index.refresh(progress=self._progress)) or Report()
+        self._set(replace(self.state, running=False, phase="done", runs=self.state.runs + 1))
+        return report
+
+    def _until_done(self, what: Callable[[], T]) -> T | None:
+        """Do it, again if it was interrupted or failed; None where the end came first."""
+        while not self._stop.is_set():
+            if self._urgent:
+                time.sleep(0.01)
+                continue
+            try:
+                with self._turn:
+                    done = what()
+                if self.state.error:
+                    self._set(replace(self.state, error=None))
+                return done
+            except _InterruptedRun:
+                continue
+            except (KogataError, OSError) as error:
+                self._set(replace(self.state, running=False, error=str(error)))
+                self._stop.wait(RETRY_SECONDS)
+        return None
+
+    def _known(self) -> list[bytes]:
+        return [row.path for row in self._index.store.folders()] if os.path.exists(self._index.path) else []
+
+    def _progress(self, event: ProgressEvent) -> None:
+        if self._urgent or self._stop.is_set():
+            raise _InterruptedRun
+        now = time.monotonic()
+        if event.phase != self.state.phase or now - self._told >= TELL_SECONDS:
+            self._told = now
+            self._set(
+                replace(
+                    self.state, running=event.phase != "done", phase=event.phase, done=event.done, total=event.total,
+                    bytes_done=event.bytes_done, bytes_total=event.bytes_total, path=event.path,
+                )
+            )  # fmt: skip
+
+    def _set(self, state: Progress) -> None:
+        self.state = state
+        self._tell(state)

@@ -1,0 +1,212 @@
+"""The http process's end: start the engine, call it, and start it again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from kogata import errors
+from kogata.app.serve.messages import (
+    HEAD,
+    Call,
+    Cancel,
+    Done,
+    Failed,
+    FromEngine,
+    Progress,
+    Ready,
+    Start,
+    decode_from_engine,
+    frame,
+)
+
+PATIENCE = (0.0, 0.5, 2.0, 10.0)
+"""Seconds before the engine is started again: at once the first time, longer when it keeps dying."""
+
+STEADY_SECONDS = 60.0
+"""An engine that has lived this long counts as sound again."""
+
+log = logging.getLogger("kogata.serve")
+
+
+class EngineGone(errors.KogataError):
+    """The engine died, or is not there yet: worth another try in a moment."""
+
+
+class EngineFault(errors.KogataError):
+    """The engine met an error of its own: a defect."""
+
+
+class Link:
+    """The engine, as the event loop sees it.
+
+    Args:
+        start: What the engine is to serve.
+        progress: Takes every change of the indexing's state.
+    """
+
+    def __init__(self, start: Start, progress: Callable[[Progress], None] = lambda state: None) -> None:
+        self._start = start
+        self._tell = progress
+        self.progress = Progress()
+        self.restarts = 0
+        self.problem: errors.KogataError | None = None
+        self._ready = asyncio.Event()
+        self._was_ready = False
+        self._over = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._ids = itertools.count(1)
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine can be called now."""
+        return self._ready.is_set()
+
+    @property
+    def pid(self) -> int | None:
+        """The engine's process."""
+        return None if self._process is None else self._process.pid
+
+    async def open(self) -> None:
+        """Start the engine; it becomes ready by itself."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def wait_ready(self, seconds: float) -> None:
+        """Return when the engine is ready.
+
+        Raises:
+            KogataError: It cannot be started; the message is the engine's own.
+            EngineGone: It was not ready in time.
+        """
+        waits = [asyncio.ensure_future(self._ready.wait()), asyncio.ensure_future(self._over.wait())]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if self.problem is not None:
+            raise self.problem
+        if not self.ready:
+            raise EngineGone("The engine is not ready.")
+
+    async def close(self) -> None:
+        """End the engine: it finishes the step it is at."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._process is not None and self._process.returncode is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), 8)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    async def call(self, method: str, **arguments: Any) -> bytes:
+        """What the engine's method answers. Cancelling the task cancels the call.
+
+        Raises:
+            KogataError: What the engine raised, by the class of its name.
+            EngineGone: The engine is not there, or died meanwhile.
+            EngineFault: The engine met a defect.
+        """
+        process = self._process
+        if not self.ready or process is None or process.stdin is None:
+            raise EngineGone("The engine is not ready.")
+        id_ = next(self._ids)
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls[id_] = future
+        try:
+            process.stdin.write(frame(Call(id_, method, arguments)))
+            await process.stdin.drain()
+            return await future
+        except (ConnectionError, RuntimeError) as error:
+            raise EngineGone("The engine went away.") from error
+        except asyncio.CancelledError:
+            with suppress(ConnectionError, RuntimeError):
+                process.stdin.write(frame(Cancel(id_)))
+            raise
+        finally:
+            self._calls.pop(id_, None)
+
+    # --- keeping it alive
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            began = loop.time()
+            await self._live()
+            if not self._was_ready and self.problem is None:
+                self.problem = EngineFault("The engine could not be started; what it printed says why.")
+            if self.problem is not None:
+                self._over.set()
+                return
+            failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
+            self.restarts += 1
+            code = None if self._process is None else self._process.returncode
+            log.error("the engine ended with code %s; starting it again", code)
+            await asyncio.sleep(PATIENCE[min(failures, len(PATIENCE)) - 1] if failures else 0.0)
+
+    async def _live(self) -> None:
+        """One life of the engine, from its start to its end."""
+        # A session of its own would outlive Ctrl-C in odd cases; in ours it dies when its stdin closes, however we end.
+        self._process = process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kogata.app.serve.engine",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(frame(self._start))
+            while True:
+                try:
+                    (size,) = HEAD.unpack(await process.stdout.readexactly(HEAD.size))
+                    body = await process.stdout.readexactly(size)
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    break
+                self._take(decode_from_engine(body))
+        finally:
+            self._ready.clear()
+            for future in self._calls.values():
+                if not future.done():
+                    future.set_exception(EngineGone("The engine went away while it was at this."))
+            if self.progress.running:
+                self._moved(Progress(phase=self.progress.phase, runs=self.progress.runs))
+        await process.wait()
+
+    def _take(self, message: FromEngine) -> None:
+        match message:
+            case Ready():
+                self._ready.set()
+                self._was_ready = True
+            case Progress():
+                self._moved(message)
+            case Failed(id=0):
+                self.problem = _as_error(message)
+            case Done(id=id_) | Failed(id=id_):
+                future = self._calls.get(id_)
+                if future is not None and not future.done():
+                    if isinstance(message, Done):
+                        future.set_result(message.body)
+                    else:
+                        future.set_exception(_as_error(message))
+
+    def _moved(self, state: Progress) -> None:
+        self.progress = state
+        self._tell(state)
+
+
+def _as_error(failed: Failed) -> errors.KogataError:
+    kind = getattr(errors, failed.kind, None)
+    if isinstance(kind, type) and issubclass(kind, errors.KogataError):
+        return kind(failed.message, hint=failed.hint)
+    return EngineFault(failed.message, hint=failed.hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+import zipfile
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -406,3 +407,129 @@ def test_a_format_without_parser_is_named(tmp_path: Path) -> None:
         with pytest.raises(Refused) as refused:
             read(tmp_path, name, content)
         assert refused.value.code == code
+
+
+def test_what_stands_above_a_header_is_no_header(tmp_path: Path) -> None:
+    document = read(tmp_path, "a.csv", "Export of May\n\nby FooBar\nDate,Text\n2024-05-01,Rent\n2024-05-02,Coffee\n")
+    assert document.text == "Export of May\nby FooBar\nDate: 2024-05-01 | Text: Rent\nDate: 2024-05-02 | Text: Coffee"
+    one_column = read(tmp_path, "b.csv", "name\nSmith\nTanaka\n")
+    assert one_column.text == "name\nSmith\nTanaka"
+
+
+def test_sheet_shows_shares_as_percent(tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in (["売上報告"], ["品名", "割合"], ["りんご", 0.256], ["みかん", 0.5], ["なし", 0.25]):
+        book.active.append(row)
+    book.active["B3"].number_format = "0.0%"
+    book.active["B4"].number_format = "0%"
+    book.save(tmp_path / "a.xlsx")
+    assert parse(tmp_path / "a.xlsx").text == (
+        "Sheet\n\n売上報告\n品名: りんご | 割合: 25.6%\n品名: みかん | 割合: 50%\n品名: なし | 割合: 0.25"
+    )
+
+
+def test_log_entries_stay_lines(tmp_path: Path) -> None:
+    lines = [f"2024-05-01T10:00:{i:02} INFO the server took a request and answered it" for i in range(9)]
+    assert read(tmp_path, "a.log", "\n".join(lines)).text == "\n".join(lines)
+    lines = [f"May  1 10:00:{i:02} host sshd[1]: a session was opened for somebody" for i in range(9)]
+    assert read(tmp_path, "b.log", "\n".join(lines)).text == "\n".join(lines)
+
+
+def test_subtitles_are_what_is_said(tmp_path: Path) -> None:
+    document = read(
+        tmp_path, "a.srt",
+        "1\n00:00:01,000 --> 00:00:03,000\n<i>The moon\npulls</i>\n\n2\n00:00:04,000 --> 00:00:05,000\nthe sea.\n\n"
+        "3\n01:02:04,000 --> 01:02:05,000\n{\\an8}潮が\n\n4\n01:02:05,000 --> 01:02:06,000\n満ちる。\n",
+    )  # fmt: skip
+    assert blocks(document) == [("paragraph", "The moon pulls the sea."), ("paragraph", "潮が満ちる。")]
+    assert [b.heading for b in document.blocks] == [("0:00:00",), ("1:02:00",)]
+    titles = "WEBVTT\nKind: captions\n\n00:01.000 --> 00:03.000 align:start\n<v Bob>Hi, I am\n\nNOTE x\n\nid\n00:59.000 --> 01:06.000\nBob.\n"
+    assert read(tmp_path, "a.vtt", titles).text == "Hi, I am Bob."
+    assert read(tmp_path, "b.srt", "no times in it").text == "no times in it"
+
+
+def test_tex_macros_formulas_and_people(tmp_path: Path) -> None:
+    document = read(
+        tmp_path, "a.tex",
+        r"\title{On Tides\thanks{Funded.}}\author{J. M\"uller \and A. B.}\newcommand{\tide}[1]{the \emph{#1} tide}"
+        r"\def\sea{North Sea}\newcommand\both{\sea{} and \tide{neap}}\newcommand{\odd}[2][x]{#1 #2}"
+        "\n\\begin{document}\nHere \\tide{spring} of \\both. 5\\,\\AA{}\n"
+        r"\begin{equation}\label{eq:a} h = \sum_i a_i \end{equation}" "\n\n"
+        r"\begin{tabular}{l|r}A & B \\ \multicolumn{2}{c}{none} \\ \multirow{2}{*}{c} & d\end{tabular}"
+        r"\includegraphics[width=3cm]{a.png}\begin{verbatim}" "\n\\sea\n\\end{verbatim}\n\\end{document}",
+    )  # fmt: skip
+    assert blocks(document) == [
+        ("heading", "On Tides"), ("paragraph", "J. Müller, A. B."),
+        ("paragraph", r"Here the spring tide of North Sea and the neap tide. 5Å h = \sum_i a_i"),
+        ("table", "A | B\nnone\nc | d"), ("code", "\\sea"),
+    ]  # fmt: skip
+
+
+def test_tex_macros_that_run_away_end(tmp_path: Path) -> None:
+    bomb = "".join(
+        f"\\newcommand{{\\{a}}}{{{(chr(92) + b + ' ') * 40}}}" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    document = read(tmp_path, "a.tex", bomb + r"\newcommand{\i}{\i\i}\begin{document}Before \a \i after\end{document}")
+    assert document.text.startswith("Before")
+    assert len(document.text) < 100_000
+
+
+def test_notebook_outputs_without_colours_and_pictures(tmp_path: Path) -> None:
+    outputs = [
+        {"output_type": "stream", "text": ["\x1b[31mWarning\x1b[0m\n"]},
+        {"output_type": "display_data", "data": {"image/png": "aGk=", "text/plain": ["<Figure size 640x480>"]}},
+    ]
+    cell = {"cell_type": "code", "source": "x", "outputs": outputs}
+    assert read(tmp_path, "a.ipynb", json.dumps({"cells": [cell]})).text == "x\n\nWarning"
+
+
+def test_markup_inside_a_feed(tmp_path: Path) -> None:
+    document = read(
+        tmp_path, "a.xml",
+        "<rss><channel><title>News</title><item><title>Tide</title><description><![CDATA[<p>High <b>tide</b> at noon.</p>"
+        "<ul><li>one</ul>]]></description></item><item>AT&amp;T is a &lt;b name</item></channel></rss>",
+    )  # fmt: skip
+    assert blocks(document)[2:] == [
+        ("paragraph", "High tide at noon."), ("list", "- one"), ("paragraph", "AT&T is a <b name"),
+    ]  # fmt: skip
+
+
+def test_rst_admonitions_and_markdown_footnotes(tmp_path: Path) -> None:
+    document = read(
+        tmp_path, "a.rst", ".. note:: Beware of the\n   tide here.\n\n   More.\n\n.. figure:: a.png\n\n   Below.\n"
+    )
+    assert [text for _, text in blocks(document)] == ["Beware of the tide here.", "More.", "a.png", "Below."]
+    document = read(tmp_path, "a.md", "Tides[^1] and `[^a]`.\n\n[^1]: See there.\n")
+    assert document.text == "Tides and [^a].\n\nSee there."
+
+
+def test_a_header_without_a_heading_is_furniture(tmp_path: Path) -> None:
+    long = "A paragraph of the page's own text that is long enough. " * 9
+    document = read(
+        tmp_path, "a.html",
+        f"<body><header><a>Acme</a></header><header><h1>Title</h1></header><article><header>By Jane</header><p>{long}</p>"
+        "</article><article>b</article></body>",
+    )  # fmt: skip
+    assert [text for _, text in blocks(document)] == ["Title", "By Jane", long.strip(), "b"]
+
+
+def test_word_lists_keep_their_depth_and_tables_their_columns(tmp_path: Path) -> None:
+    w = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+    def item(depth: int, text: str) -> str:
+        number = f'<w:pPr><w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="1"/></w:numPr></w:pPr>'
+        return f"<w:p>{number}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
+        body = item(0, "Cranes") + item(1, "Gantry") + item(0, "Docks")
+        archive.writestr("word/document.xml", f'<w:document xmlns:w="{w}"><w:body>{body}</w:body></w:document>')
+    assert parse(tmp_path / "a.docx").text == "- Cranes\n  - Gantry\n- Docks"
+    table = "urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+    names = f'xmlns:o="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:x="urn:oasis:names:tc:opendocument:xmlns:text:1.0" xmlns:t="{table}"'
+    cell, covered = "<t:table-cell><x:p>{}</x:p></t:table-cell>", "<t:covered-table-cell/>"
+    rows = [cell.format("Tonnage") + covered, cell.format("2020") + cell.format("2.1"), covered + cell.format("2.2")]
+    markup = "".join(f"<t:table-row>{row}</t:table-row>" for row in rows)
+    text = f'<?xml version="1.0"?><o:document {names}><o:body><o:text><t:table>{markup}</t:table></o:text></o:body></o:document>'
+    assert read(tmp_path, "a.fodt", text).text == "Tonnage\n2020 | 2.1\n | 2.2"

@@ -137,9 +137,9 @@ def test_xml_entities_are_not_expanded(tmp_path: Path, bomb: bytes, name: str) -
     ],
 )  # fmt: skip
 def test_deep_and_degenerate_input_ends(tmp_path: Path, name: str, content: bytes) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()  # not the clock's: the machine may be busy
     outcome = attempt(os.fsencode(written(tmp_path, name, content)), Limits())
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
     if isinstance(outcome, Refusal):
         assert "Error" not in outcome.reason.split("(")[0]
         assert not any(word in outcome.reason for word in ("AttributeError", "TypeError", "NameError", "KeyError"))

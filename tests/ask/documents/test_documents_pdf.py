@@ -145,6 +145,29 @@ def test_page_numbers_and_running_heads_are_dropped_only_if_they_repeat(tmp_path
     assert "Running Head" in alone.text
 
 
+def test_a_title_that_is_also_the_running_head_stays(tmp_path: Path) -> None:
+    pages = [
+        [*lines("Tides", 60, 800, size=24 if n == 1 else 9), *lines(f"Page {n} tells of a thing.", 60, 600)]
+        for n in range(1, 6)
+    ]
+    document = read(pdf(pages), tmp_path)
+    assert document.title == "Tides"
+    assert document.text.count("Tides") == 1
+
+
+def test_a_table_of_contents_has_no_headings_and_no_rows_of_dots(tmp_path: Path) -> None:
+    runs = [
+        *lines("Contents", 60, 760, size=24), *lines("1 Introduction . . . . . . . . . . . . 3", 60, 700, size=16),
+        *lines("2 Methods....................9", 60, 650, size=16),
+        *lines("Some words of body text that is longer than all\nthe rest of it, and some more of it.", 60, 600),
+        *lines("No heading ends in a cut word, as this does, inter-", 60, 500, size=14),
+    ]  # fmt: skip
+    document = read(pdf([runs]), tmp_path)
+    assert [document.text[b.start : b.end] for b in document.blocks if b.kind == "heading"] == ["Contents"]
+    assert "1 Introduction … 3" in document.text
+    assert "2 Methods … 9" in document.text
+
+
 def test_headings_by_size(tmp_path: Path) -> None:
     runs = [
         *lines("The Title", 60, 760, size=24), *lines("Some words of body text\nand some more of it.", 60, 700),

@@ -245,7 +245,7 @@ def test_workers_die_with_their_parent(how: signal.Signals, files: list[Path]) -
     workers = _workers_of(parent.pid)
     assert len(workers) == 2
     parent.send_signal(how)
-    parent.wait(15)
+    parent.wait(60)
     parent.stdout.close()
     assert wait_until(lambda: not any(_is_alive(pid) for pid in workers))
 

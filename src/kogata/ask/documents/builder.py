@@ -118,7 +118,7 @@ class Builder:
 
     def table(self, rows: list[list[str]]) -> None:
         """Rows of cells, one line a row, cells parted by ' | '."""
-        lines = (" | ".join(squeeze(cell) for cell in row) for row in rows if any(cell.strip() for cell in row))
+        lines = (" | ".join(map(squeeze, row)).rstrip(" |") for row in rows if any(cell.strip() for cell in row))
         self.add("table", "\n".join(lines))
 
     def _append(self, kind: BlockKind, text: str, between: str | None = None) -> None:

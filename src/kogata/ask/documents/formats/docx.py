@@ -121,19 +121,20 @@ class _Reader:
     def _paragraph(self, paragraph: _Element) -> None:
         boxes: list[_Element] = []
         text = _words(paragraph, boxes)
-        style_id, level, is_list = self._properties(paragraph)
+        style_id, level, depth = self._properties(paragraph)
         if _CONTENTS.match(self._styles.name(style_id)):
             return
         if level is not None and len(text) <= 300:
             self._out.heading(level, text)
-        elif is_list:
-            self._out.add("list", f"- {text.strip()}" if text.strip() else "")
+        elif depth is not None:
+            self._out.add("list", "  " * depth + f"- {text.strip()}" if text.strip() else "")
         else:
             self._out.paragraph(text)
         for box in boxes:
             self.blocks(box)
 
-    def _properties(self, paragraph: _Element) -> tuple[str, int | None, bool]:
+    def _properties(self, paragraph: _Element) -> tuple[str, int | None, int | None]:
+        """Style, heading level, and depth in lists (0 is the outermost)."""
         properties = paragraph.find(f"{_W}pPr")
         style = properties.find(f"{_W}pStyle") if properties is not None else None
         style_id = style.get(f"{_W}val", "") if style is not None else ""
@@ -142,10 +143,16 @@ class _Reader:
             outline = properties.find(f"{_W}outlineLvl")
             if outline is not None and int(outline.get(f"{_W}val", "9")) < 9:
                 level = int(outline.get(f"{_W}val", "9")) + 1
-        number = properties.find(f"{_W}numPr/{_W}numId") if properties is not None else None
-        if number is not None:
-            return style_id, level, number.get(f"{_W}val") != "0"
-        return style_id, level, self._styles.is_list(style_id)
+        number = properties.find(f"{_W}numPr") if properties is not None else None
+        if number is None:
+            return style_id, level, 0 if self._styles.is_list(style_id) else None
+        values = {child.tag: child.get(f"{_W}val", "") for child in number}
+        depth = values.get(f"{_W}ilvl", "0")
+        return (
+            style_id,
+            level,
+            None if values.get(f"{_W}numId") == "0" else min(int(depth) if depth.isdigit() else 0, 8),
+        )
 
     def _table(self, table: _Element) -> None:
         rows = [[_cell(cell) for cell in row.iter(f"{_W}tc")] for row in _rows(table)]

@@ -10,6 +10,7 @@ from kogata.ask.documents.builder import Builder, squeeze
 
 MOST_CELLS = 1_000_000
 _ROWS_PER_BLOCK = 200
+_MOST_ABOVE = 10  # lines above a header
 _NUMBER = re.compile(r"[-+(]?[\d.,%$€¥£\s/:-]+\)?")
 
 
@@ -17,14 +18,16 @@ def add_grid(rows: Iterable[list[str]], out: Builder, *, budget: int = MOST_CELL
     """Add rows as table blocks; returns how many cells of the budget are left.
 
     A chunk of a long table does not hold its header row, so each row is written as "name: value | name: value".
-    Rows beyond the budget are left out, which the notes say.
+    Rows of one cell above the header (a title, who exported it when) are lines of the text. Rows beyond the budget are
+    left out, which the notes say.
     """
     source = (row for row in rows if any(cell.strip() for cell in row))
-    head = list(islice(source, 2))
-    names = header(head)
-    lines: list[str] = []
+    head = list(islice(source, _MOST_ABOVE + 2))
+    n_above = next((i for i, row in enumerate(head) if sum(bool(cell.strip()) for cell in row) > 1), 0)
+    names = header(head[n_above : n_above + 2])
+    lines = [_line(row, []) for row in head[:n_above]]
     n_rows = 0
-    for row in chain(head[1:] if names else head, source):
+    for row in chain(head[n_above + bool(names) :], source):
         if budget <= 0:
             out.note(f"Only the first {MOST_CELLS:,} cells were read (to row {n_rows:,}); the rest was left out.")
             break

@@ -126,7 +126,11 @@ class _Walker:
 
     def _hidden(self, node: LexborNode, is_root: bool) -> bool:
         attributes = node.attributes
-        if not attributes or is_root:
+        if is_root:
+            return False
+        if self._main_only and node.tag == "header" and node.css_first("h1, h2") is None and node.parent is not None:
+            return node.parent.tag not in ("article", "main", "section")  # the site's, not an article's
+        if not attributes:
             return False
         if "hidden" in attributes or attributes.get("aria-hidden") == "true":
             return True

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _FRONT = re.compile(r"\A(---|\+\+\+)[^\S\n]*\n(.*?\n)(?:\1|\.\.\.)[^\S\n]*(?:\n|\Z)", re.S)
 _TITLE = re.compile(r"""^title\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.M)
+_FOOTNOTE = re.compile(r"\[\^[^\]\s]+\]:?")
 _DESCRIPTION = re.compile(r"""^(?:description|summary)\s*[:=]\s*(["']?)(.+?)\1\s*$""", re.M)
 
 
@@ -86,7 +87,9 @@ def _words(children: Iterable[Token]) -> str:
     parts: list[str] = []
     for token in children:
         match token.type:
-            case "text" | "code_inline":
+            case "text":
+                parts.append(_FOOTNOTE.sub("", token.content))
+            case "code_inline":
                 parts.append(token.content)
             case "softbreak":
                 parts.append(_between(parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from kogata.ask.documents.builder import Builder
@@ -11,6 +12,7 @@ from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
 
 _LONGEST_OUTPUT = 4000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read(source: Source, out: Builder) -> None:
@@ -58,7 +60,10 @@ def _joined(value: Any) -> str:
 
 def _output(output: dict[str, Any], out: Builder) -> None:
     data = output.get("data")
-    text = _joined(output.get("text")) or (_joined(data.get("text/plain")) if isinstance(data, dict) else "")
+    text = _joined(output.get("text"))
+    if isinstance(data, dict) and not any(kind.startswith("image/") for kind in data):  # "<Figure size 640x480 …>"
+        text = text or _joined(data.get("text/plain"))
+    text = _COLOURS.sub("", text)
     if len(text) > _LONGEST_OUTPUT:
         out.note(f"Outputs of cells longer than {_LONGEST_OUTPUT:,} characters were left out.")
     else:

@@ -127,7 +127,7 @@ def _cell(cell: _Element) -> str:
 
 def _rows(table: _Element) -> Iterator[list[_Element]]:
     for row in table.iter(f"{_TABLE}table-row"):
-        yield [cell for cell in row if cell.tag == f"{_TABLE}table-cell"]
+        yield [cell for cell in row if cell.tag in (f"{_TABLE}table-cell", f"{_TABLE}covered-table-cell")]
 
 
 def _sheets(content: _Element, out: Builder) -> None:

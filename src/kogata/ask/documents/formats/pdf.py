@@ -20,6 +20,7 @@ _PAGE_NUMBER = re.compile(
     r"[\s\-–—|/().]*(?:page|p\.|頁|ページ|第)?\s*(\d{1,4}|[ivxlc]{1,7})(?:\s*(?:/|of|頁|ページ)\s*\d*)?[\s\-–—|().]*",
     re.I,
 )
+_LEADER = re.compile(r"\s*(?:[.·…‥・] ?){5,}\s*")  # from a title to its page in a table of contents
 _IMAGE, _PATH = 3, 2  # FPDF_PAGEOBJ_IMAGE, FPDF_PAGEOBJ_PATH
 
 
@@ -187,6 +188,7 @@ def _drop_furniture(pages: list[_Page]) -> None:
     if len(pages) < 2:
         return
     seen: Counter[str] = Counter()
+    smallest: dict[str, float] = {}
     edges: list[tuple[_Page, Paragraph, str]] = []
     for page in pages:
         for paragraph in _edge_paragraphs(page):
@@ -194,6 +196,7 @@ def _drop_furniture(pages: list[_Page]) -> None:
             if len(key) <= 120:
                 edges.append((page, paragraph, key))
                 seen[key] += 1
+                smallest[key] = min(paragraph.size, smallest.get(key, paragraph.size))
     offsets = Counter(
         int(number[1]) - page.number
         for page, paragraph, _ in edges
@@ -208,7 +211,9 @@ def _drop_furniture(pages: list[_Page]) -> None:
                 offsets[int(number[1]) - page.number] >= 2 if number[1].isdigit() else seen[key] >= 1 and n_pages >= 3
             )
         else:
-            is_furniture = n_pages >= 3 and seen[key] >= max(3, 0.3 * n_pages)
+            # The title itself stands larger above the first page than on top of the others.
+            is_small = paragraph.size < 1.3 * smallest[key]
+            is_furniture = n_pages >= 3 and seen[key] >= max(3, 0.3 * n_pages) and is_small
         if is_furniture:
             page.paragraphs = [p for p in page.paragraphs if p is not paragraph]
 
@@ -236,7 +241,7 @@ def _emit(pages: list[_Page], outline: dict[tuple[int, str], int], out: Builder)
             add_paragraphs(page.read_by_ocr, out)
             is_open = False
         for paragraph in [] if page.read_by_ocr else page.paragraphs:
-            text = paragraph.text
+            text = _LEADER.sub(" … ", paragraph.text)
             if is_open and not paragraph.is_table and paragraph.size < 0.97 * body:
                 held.append((page.number, text))
                 continue
@@ -297,6 +302,6 @@ def _level(
         return 0
     if outline and (level := outline.get((number, _key(text)))):
         return level
-    if len(text) > 120 or len(text) < 2 or text[-1] in ".。,、;":
+    if len(text) > 120 or len(text) < 2 or text[-1] in ".。,、;-" or _LEADER.search(paragraph.text):
         return 0
     return levels.get(_rounded(paragraph.size), 0)

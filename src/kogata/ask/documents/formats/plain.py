@@ -10,6 +10,11 @@ from kogata.ask.documents.source import Source
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _LIST = re.compile(r"[^\S\n]*(?:[-*+•‣◦・]|\(?\d{1,3}[.)]|[①-⑳])[ \u3000\t]")
+_STAMP = re.compile(
+    r"\W{0,2}(?:\d{4}[-/.年]\d{1,2}|\d{1,2}[-/.:]\d{1,2}|[A-Z][a-z]{2} [ \d]\d \d\d:)"
+)  # of an entry in a log
+_CUE = re.compile(r"^(?:(\d+):)?(\d\d):\d\d[.,]\d{3} +--> +\S+.*\n", re.M)
+_TAG = re.compile(r"</?[A-Za-z][^<>\n]*>|<[\d:.]+>|{\\[^{}\n]*}")
 _AOZORA = re.compile(r"《[ぁ-ゖァ-ヺー・]+》|［＃[^］\n]*］")
 _AOZORA_LEGEND = re.compile(r"-{20,}\n【テキスト中に現れる記号について】.*?-{20,}\n", re.S)
 # First parts that usually keep their hyphen ("well-known", "self-evident").
@@ -24,9 +29,26 @@ _COMPOUNDS = frozenset(_COMPOUND_WORDS.split())
 def read(source: Source, out: Builder) -> None:
     """Add the paragraphs of a text file."""
     text = clean(source.text(out))
+    if source.suffix in (".srt", ".vtt"):
+        _add_subtitles(text, out)
+        return
     if len(_AOZORA.findall(text, 0, 1 << 20)) >= 3:
         text = _plain_aozora(text, out)
     add_paragraphs(text, out)
+
+
+def _add_subtitles(text: str, out: Builder) -> None:
+    """What is said, a paragraph a minute with its time as heading; sentences go on from one title to the next."""
+    said: dict[str, list[str]] = {}
+    for cue in _BLANK_LINES.split(text):
+        if time := _CUE.search(cue):
+            minute = f"{int(time[1] or 0)}:{time[2]}:00"
+            said.setdefault(minute, []).append(" ".join(_TAG.sub("", cue[time.end() :]).split()))
+    if not said:
+        add_paragraphs(text, out)
+    for minute, sayings in said.items():
+        out.under(minute)
+        out.paragraph(join_lines(sayings))
 
 
 def add_paragraphs(text: str, out: Builder) -> None:
@@ -35,7 +57,7 @@ def add_paragraphs(text: str, out: Builder) -> None:
         lines = [line.rstrip() for line in paragraph.split("\n") if line.strip()]
         if not lines:
             continue
-        if len(lines) > 1 and sum(bool(_LIST.match(line)) for line in lines) * 2 >= len(lines):
+        if len(lines) > 1 and sum(bool(_LIST.match(line) or _STAMP.match(line)) for line in lines) * 2 >= len(lines):
             out.add("list", "\n".join(lines))
         elif is_wrapped(lines):
             out.paragraph(join_lines(lines))

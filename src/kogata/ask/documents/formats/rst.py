@@ -23,6 +23,8 @@ _LEFT_OUT_WORDS = """
     default-role literalinclude math tabularcolumns testsetup testcleanup automodule autoclass autofunction
 """
 _LEFT_OUT = frozenset(_LEFT_OUT_WORDS.split())
+_ADMONITION_WORDS = "attention caution danger error hint important note seealso tip todo warning"
+_ADMONITIONS = frozenset(_ADMONITION_WORDS.split())
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]+)`")
 _LINK = re.compile(r"`([^`<]+?)\s*<[^>`]+>`__?")
 _TICKS = re.compile(r"``(.+?)``|`([^`]+)`_{0,2}")
@@ -130,9 +132,11 @@ class _Reader:
         if name in _CODE:
             self._out.add("code", _dedented(body))
             return
-        if name in ("list-table", "csv-table", "table", "figure", "rubric", "topic", "admonition") or argument:
-            self._out.paragraph(_plain(argument))
         inner = _dedented(body).split("\n")
+        if name in _ADMONITIONS:  # they have no argument: what stands on their line is the beginning of the text
+            inner.insert(0, argument)
+        elif name in ("list-table", "csv-table", "table", "figure", "rubric", "topic", "admonition") or argument:
+            self._out.paragraph(_plain(argument))
         if any(line.strip() for line in inner):
             reader = _Reader(inner, self._out)
             reader._styles = [*self._styles]

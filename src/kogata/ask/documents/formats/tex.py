@@ -23,12 +23,14 @@ _LEVELS = {
 }
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*{([^{}]*)}(?:\[[^\]]*\])?")
 _CODE = frozenset(("verbatim", "Verbatim", "lstlisting", "minted", "alltt", "code"))
+_DEEPEST_MACRO = 4
 _LISTS = frozenset(("itemize", "enumerate", "description"))
 _TABLES = frozenset(("tabular", "tabular*", "tabularx", "longtable", "array"))
 _DROPPED = re.compile(
     r"\\(?:label|ref|eqref|pageref|autoref|cref|Cref|cite[a-zA-Z]*|nocite|input|include|includegraphics|bibliography|"
     r"bibliographystyle|usepackage|documentclass|vspace|hspace|setlength|setcounter|addtocounter|thispagestyle|"
-    r"pagestyle|index|hypersetup|renewcommand|newcommand|providecommand|definecolor|color|fontsize|addcontentsline)"
+    r"pagestyle|index|hypersetup|DeclareMathOperator|definecolor|color|fontsize|addcontentsline|thanks)"
+    r"(?![A-Za-z])"
     r"\*?\s*(?:\[[^\]]*\])*\s*(?:{[^{}]*}\s*)*"
 )
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", "c": "\u0327",
@@ -37,7 +39,7 @@ _ACCENT = re.compile(
     r"\\(['`^\"~=.])\s*(?:{\\?([A-Za-zıij])}|\\?([A-Za-z]))|\\([cvuHkr])\s*(?:{([A-Za-z])}|\s([A-Za-z]))"
 )
 _SYMBOLS = {r"\ss": "ß", r"\ae": "æ", r"\AE": "Æ", r"\oe": "œ",
-            r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\aa": "å",
+            r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\aa": "å", r"\OE": "Œ", r"\L": "Ł", r"\AA": "Å",
             r"\ldots": "…", r"\dots": "…",
             r"\textendash": "–", r"\textemdash": "—", r"\LaTeX": "LaTeX", r"\TeX": "TeX",
             r"\S": "§", r"\copyright": "©", r"\textquotesingle": "'", r"\textbackslash": "\\",
@@ -45,7 +47,15 @@ _SYMBOLS = {r"\ss": "ß", r"\ae": "æ", r"\AE": "Æ", r"\oe": "œ",
 _SYMBOL = re.compile(
     r"\\(?:" + "|".join(sorted((s[1:] for s in _SYMBOLS), key=len, reverse=True)) + r")(?![A-Za-z])\s?(?:{})?"
 )
-_MATH = re.compile(r"(?<!\\)(\$\$?)(.+?)(?<!\\)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
+_DISPLAY = r"{(?:equation|align|gather|multline|eqnarray|displaymath|math)\*?}"
+_MATH = re.compile(
+    r"(?<!\\)(\$\$?)(.+?)(?<!\\)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]|\\begin" + _DISPLAY + r"(.+?)\\end" + _DISPLAY, re.S
+)
+_NUMBERED = re.compile(r"\\(?:label|tag)\s*{[^{}]*}|\\(?:nonumber|notag)(?![A-Za-z])")
+_MACRO = re.compile(
+    r"\\(?:(?:re)?newcommand|providecommand)\*?\s*{?\s*\\([A-Za-z]+)\s*}?\s*(?:\[(\d)\])?\s*(?=[{\[])"
+    r"|\\def\s*\\([A-Za-z]+)((?:#\d)*)(?={)"
+)
 
 
 def read(source: Source, out: Builder) -> None:
@@ -55,17 +65,70 @@ def read(source: Source, out: Builder) -> None:
         for entry in re.split(r"\n\s*\n|\n(?=@)", text):
             out.add("code", entry)
         return
+    text, macros = _without_definitions(text)
     title = re.search(r"\\title\s*(?:\[[^\]]*\])?\s*{", text)
     if title:
         out.title = _plain(_braced(text, title.end() - 1)[0])
         out.heading(1, out.title)
+    if author := re.search(r"\\author\s*(?:\[[^\]]*\])?\s*{", text):
+        out.paragraph(_plain(re.sub(r"\s*\\and(?![A-Za-z])", ",", _braced(text, author.end() - 1)[0])))
     begin, end = text.find(r"\begin{document}"), text.rfind(r"\end{document}")
     if begin >= 0:
         text = text[begin + len(r"\begin{document}") : end if end > begin else len(text)]
-    _blocks(text, out)
+    _blocks(text, macros, out)
 
 
-def _blocks(text: str, out: Builder) -> None:
+Macros = dict[str, tuple[int, str]]  # name -> number of arguments, body
+
+
+def _without_definitions(text: str) -> tuple[str, Macros]:
+    """The text without what defines macros, and these."""
+    macros: Macros = {}
+    parts: list[str] = []
+    position = 0
+    for match in _MACRO.finditer(text):
+        if match.start() < position:
+            continue
+        parts.append(text[position : match.start()])
+        start = match.end()
+        if text[start] == "[":  # an argument with a default is rare: such a macro is dropped
+            position = max(start, text.find("]", start) + 1)
+            position = _braced(text, position)[1] if text[position : position + 1] == "{" else position
+            continue
+        body, position = _braced(text, start)
+        macros[match[1] or match[3]] = (int(match[2] or 0) or (match[4] or "").count("#"), body)
+    return "".join([*parts, text[position:]]), macros
+
+
+def _expanded(text: str, macros: Macros) -> str:
+    """The text with macros replaced by what they stand for, also in one another; what would run away stays."""
+    if not macros:
+        return text
+    name = re.compile(r"\\(" + "|".join(sorted(macros, key=len, reverse=True)) + r")(?![A-Za-z])[ \t]*(?:{})?")
+    most = 2 * len(text) + 10_000
+    for _ in range(_DEEPEST_MACRO):
+        parts: list[str] = []
+        position = length = 0
+        for match in name.finditer(text):
+            if match.start() < position or length > most:
+                continue
+            n_arguments, body = macros[match[1]]
+            parts.append(text[position : match.start()])
+            position = match.end()
+            for number in range(1, n_arguments + 1):
+                if text[position : position + 1] != "{":
+                    break
+                argument, position = _braced(text, position)
+                body = body.replace(f"#{number}", argument)
+            parts.append(body)
+            length += len(parts[-1]) + len(parts[-2])
+        if not parts:
+            break
+        text = "".join([*parts, text[position:]])
+    return text
+
+
+def _blocks(text: str, macros: Macros, out: Builder) -> None:
     """Code first (nothing inside it means anything), then the rest between."""
     start = 0
     for match in re.finditer(r"\\begin\s*{(" + "|".join(map(re.escape, _CODE)) + r")\*?}(?:\[[^\]]*\]|{[^}]*})*", text):
@@ -73,10 +136,10 @@ def _blocks(text: str, out: Builder) -> None:
             continue
         end = text.find(f"\\end{{{match[1]}", match.end())
         end = len(text) if end < 0 else end
-        _prose(text[start : match.start()], out)
+        _prose(_expanded(text[start : match.start()], macros), out)
         out.add("code", text[match.end() : end])
         start = text.find("}", end) + 1 or len(text)
-    _prose(text[start:], out)
+    _prose(_expanded(text[start:], macros), out)
 
 
 def _prose(text: str, out: Builder) -> None:
@@ -170,10 +233,12 @@ def _plain(text: str) -> str:
     formulas: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
-        formulas.append(" ".join(next(g for g in match.groups()[1:] if g is not None).split()))
+        formula = _NUMBERED.sub("", next(g for g in match.groups()[1:] if g is not None))
+        formulas.append(" ".join(formula.split()))
         return f"\ue000{len(formulas) - 1}\ue001"
 
     text = _MATH.sub(keep, text.replace("\ue000", "").replace("\ue001", ""))
+    text = re.sub(r"\\multi(?:column|row)\s*{[^{}]*}\s*{[^{}]*}", "", text)
     text = _DROPPED.sub("", text)
     text = _ENVIRONMENT.sub(" ", text)
     text = _ACCENT.sub(_accented, text)

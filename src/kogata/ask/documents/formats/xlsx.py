@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
@@ -12,6 +13,8 @@ from kogata.ask.documents.builder import Builder
 from kogata.ask.documents.formats.grid import MOST_CELLS, add_grid
 from kogata.ask.documents.formats.package import Package
 from kogata.ask.documents.source import Source
+
+_DECIMALS = re.compile(r"\.(0+)%")
 
 
 def read(source: Source, out: Builder) -> None:
@@ -37,11 +40,19 @@ def read(source: Source, out: Builder) -> None:
 
 
 def _rows(sheet: Any) -> Iterator[list[str]]:
-    for row in sheet.iter_rows(values_only=True):
-        values = [shown(value) for value in row]
+    for row in sheet.iter_rows():
+        values = [_percent(cell) or shown(cell.value) for cell in row]
         while values and not values[-1]:
             values.pop()
         yield values
+
+
+def _percent(cell: Any) -> str:
+    """A share as the sheet shows it (0.256 as 25.6%), or ''."""
+    if not isinstance(cell.value, (int, float)) or "%" not in cell.number_format:
+        return ""
+    decimals = _DECIMALS.search(cell.number_format)
+    return f"{cell.value:.{len(decimals[1]) if decimals else 0}%}"
 
 
 def shown(value: object) -> str:

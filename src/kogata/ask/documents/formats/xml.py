@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from kogata.ask.documents.builder import Builder, squeeze
-from kogata.ask.documents.formats.html import spaced
+from kogata.ask.documents.formats.html import add_html, spaced
 from kogata.ask.documents.formats.package import parse_xml, words_of
 from kogata.ask.documents.model import Refused
 from kogata.ask.documents.source import Source
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _TITLES = frozenset(("title", "head", "heading", "h1", "h2", "h3", "h4", "h5", "h6", "caption", "subject"))
 _CODE = frozenset(("programlisting", "screen", "pre", "literallayout", "code", "synopsis"))
 _LEFT_OUT = frozenset(("script", "style", "rt", "rp", "binary", "metadata", "defs"))
+_HTML = re.compile(r"</(?:p|a|b|i|em|strong|li|div|span|h[1-6]|td|blockquote)>|<br ?/?>", re.I)
 _DEEPEST = 500
 
 
@@ -44,7 +46,11 @@ def read(source: Source, out: Builder) -> None:
         elif name in _CODE:
             out.add("code", _words(node))
         elif _is_running_text(node):
-            out.add("paragraph", spaced(_words(node)))
+            words = _words(node)
+            if not len(node) and _HTML.search(words):  # markup in a CDATA section, as feeds have it
+                add_html(words, out, main_only=False, base_level=min(depth, 9))
+            else:
+                out.add("paragraph", spaced(words))
         else:
             out.leave(min(depth + 1, 9))
             stack.extend((child, depth + 1) for child in reversed(node))

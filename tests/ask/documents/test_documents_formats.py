@@ -533,3 +533,56 @@ def test_word_lists_keep_their_depth_and_tables_their_columns(tmp_path: Path) ->
     markup = "".join(f"<t:table-row>{row}</t:table-row>" for row in rows)
     text = f'<?xml version="1.0"?><o:document {names}><o:body><o:text><t:table>{markup}</t:table></o:text></o:body></o:document>'
     assert read(tmp_path, "a.fodt", text).text == "Tonnage\n2020 | 2.1\n | 2.2"
+
+
+@pytest.mark.parametrize("contents", ["nav", "ncx"])
+def test_chapters_without_headings_go_by_the_table_of_contents(tmp_path: Path, contents: str) -> None:
+    html = '<html xmlns="http://www.w3.org/1999/xhtml"><body>{}</body></html>'
+    kind = (
+        'properties="nav" media-type="application/xhtml+xml"'
+        if contents == "nav"
+        else 'media-type="application/x-dtbncx+xml"'
+    )
+    with zipfile.ZipFile(tmp_path / "a.epub", "w") as archive:
+        archive.writestr(
+            "META-INF/container.xml",
+            '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile full-path="O/b.opf"/></container>',
+        )
+        archive.writestr(
+            "O/b.opf",
+            '<package xmlns="http://www.idpf.org/2007/opf"><manifest><item id="1" href="t/c%201.xhtml"/>'
+            f'<item id="2" href="t/c2.xhtml"/><item id="n" href="n/toc" {kind}/></manifest><spine>'
+            '<itemref idref="1"/><itemref idref="2"/></spine></package>',
+        )
+        archive.writestr("O/t/c 1.xhtml", html.format("<p>The sea.<a>1</a></p><aside><p>1 A note.</p></aside>"))
+        archive.writestr("O/t/c2.xhtml", html.format("<h2>Own title</h2><p>The land.</p>"))
+        links = [("../t/c%201.xhtml#top", "One <b>first</b>"), ("../t/c%201.xhtml", "Later"), ("../t/c2.xhtml", "Two")]
+        if contents == "nav":
+            archive.writestr("O/n/toc", html.format("".join(f'<a href="{link}">{name}</a>' for link, name in links)))
+        else:
+            points = "".join(
+                f'<navPoint><navLabel><text>{name}</text></navLabel><content src="{link}"/></navPoint>'
+                for link, name in links
+            )
+            archive.writestr("O/n/toc", f'<ncx xmlns="http://www.daisy.org/z3986/2005/ncx/">{points}</ncx>')
+    document = parse(tmp_path / "a.epub")
+    assert [(b.heading, document.text[b.start : b.end]) for b in document.blocks] == [
+        (("One first",), "The sea.1"), (("One first",), "1 A note."), (("Own title",), "Own title"), (("Own title",), "The land."),
+    ]  # fmt: skip
+
+
+def test_word_formulas_are_words_too(tmp_path: Path) -> None:
+    w = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    m = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+    body = "<w:p><w:r><w:t>Then </w:t></w:r><m:oMath><m:r><m:t>x+y</m:t></m:r></m:oMath><w:r><w:t> holds.</w:t></w:r></w:p>"
+    with zipfile.ZipFile(tmp_path / "a.docx", "w") as archive:
+        archive.writestr(
+            "word/document.xml", f'<w:document xmlns:w="{w}" xmlns:m="{m}"><w:body>{body}</w:body></w:document>'
+        )
+    assert parse(tmp_path / "a.docx").text == "Then x+y holds."
+
+
+def test_hyphens_that_are_not_shown_are_not_in_words(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.html", "<p>Donau&shy;dampf&shy;schiff&shy; x</p>").text == "Donaudampfschiff\u00ad x"
+    wrapped = "A line of plain text that is wrapped by hand and is inter\u00ad\nnational as its words show."
+    assert read(tmp_path, "a.txt", wrapped).text == wrapped.replace("\u00ad\n", "")

@@ -7,8 +7,9 @@ import unicodedata
 
 from kogata.ask.documents.model import Block, BlockKind, Document, Limits, Refused
 
-# NUL and the other control characters that no text means (tab and line feed stay), and what no UTF-8 can hold.
-_UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\ufffe\uffff]|[\ud800-\udfff]")
+# NUL and the other control characters that no text means (tab and line feed stay), hyphens that are not shown (those
+# at line ends stay, for who joins the lines), and what no UTF-8 can hold.
+_UNWANTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\ufffe\uffff]|\u00ad(?=\w)|[\ud800-\udfff]")
 _SPACE = re.compile(r"[^\S\n]+")
 WIDE = re.compile(r"[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Characters of scripts that part words by nothing: a line end between two of them means nothing either."""
@@ -82,6 +83,7 @@ class Builder:
 
     def under(self, name: str) -> None:
         """Put what follows under a name that is not itself part of the text (a function, a class); '' for none."""
+        name = squeeze(clean(name))
         self._path = [(1, name)] if name else []
         self._headings = (name,) if name else ()
 

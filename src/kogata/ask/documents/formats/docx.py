@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _STRICT = b"http://purl.oclc.org/ooxml/wordprocessingml/main"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _HEADING = re.compile(
@@ -185,7 +186,7 @@ def _words(paragraph: _Element, boxes: list[_Element]) -> str:
             continue
         if tag == f"{_W}txbxContent":
             boxes.append(node)
-        elif tag == f"{_W}t":
+        elif tag in (f"{_W}t", f"{_M}t"):
             parts.append(node.text or "")
         elif tag == f"{_W}tab":
             parts.append(" ")

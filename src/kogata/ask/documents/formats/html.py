@@ -85,7 +85,8 @@ class _Walker:
             if tag == "-text":
                 self._words.append(node.text_content or "")
                 continue
-            if tag.startswith("-") or tag in _DROPPED or self._hidden(node, node is root):
+            is_note = tag == "aside" and not self._main_only  # a book's footnote, not a page's sidebar
+            if tag.startswith("-") or (tag in _DROPPED and not is_note) or self._hidden(node, node is root):
                 continue
             if tag in _HEADINGS:
                 self._flush(lists)
@@ -109,7 +110,7 @@ class _Walker:
                 self._flush(lists)
                 marks.append(_mark(lists))
                 self._words.append("\1" + marks[-1])
-            elif tag in _BLOCKS or tag in ("td", "th", "tr"):
+            elif tag in _BLOCKS or tag in ("td", "th", "tr", "aside"):
                 self._flush(lists)
             elif tag == "img":
                 self._words.append((node.attributes.get("alt") or "") if self._out.length else "")
@@ -121,7 +122,7 @@ class _Walker:
             self._flush(lists)
             if lists:
                 lists.pop()
-        elif tag in _BLOCKS or tag in ("li", "td", "th", "tr"):
+        elif tag in _BLOCKS or tag in ("li", "td", "th", "tr", "aside"):
             self._flush(lists)
 
     def _hidden(self, node: LexborNode, is_root: bool) -> bool:

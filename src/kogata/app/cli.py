@@ -91,6 +91,7 @@ def cli() -> None:
     \b
       kogata index ~/papers
       kogata ask "How much less does NSA read at 64k tokens?"
+      kogata serve ~/papers
 
     Nothing leaves this machine.
     """
@@ -214,6 +215,75 @@ def forget(paths: tuple[str, ...], yes: bool, place: str | None, as_json: bool) 
     from kogata.app import commands
 
     return commands.forget(paths, yes=yes, place=place, as_json=as_json)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on; 0.0.0.0 for all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
+@click.option(
+    "--api-key",
+    envvar="KOGATA_API_KEY",
+    metavar="KEY",
+    help="What callers must send. Beyond loopback one is always asked for: without this, Kogata makes its own.",
+)
+@click.option("--allow-host", multiple=True, metavar="NAME", help="Another name this server is called by (repeat).")
+@click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="Another page that may call it (repeat).")
+@click.option(
+    "--max-upload", type=click.IntRange(1), default=500, show_default=True, metavar="MB", help="Largest upload."
+)
+@click.option(
+    "--max-requests",
+    type=click.IntRange(1),
+    default=512,
+    show_default=True,
+    metavar="N",
+    help="Requests at once; more are told to come again.",
+)
+@click.option(
+    "--log",
+    type=click.Choice(["auto", "json", "text", "off"]),
+    default="auto",
+    show_default=True,
+    help="A line a request on stderr. auto: off on a terminal, else json.",
+)
+@_model_options
+@_index_option
+def serve(paths: tuple[str, ...], **options: Any) -> int:
+    """Serve a web page and an OpenAI-compatible API over your documents.
+
+    Opens at once; the paths are indexed behind it and kept current. Without a path it serves what is indexed already,
+    and where that is nothing, Kogata's own documentation.
+
+    \b
+    Examples:
+      kogata serve ~/papers
+      kogata serve --port 9000
+      kogata serve --host 0.0.0.0        for a phone in the same network: open the printed address
+      curl http://127.0.0.1:8420/v1/ask -H 'Content-Type: application/json' -d '{"query": "what is a tide"}'
+
+    Nothing beyond this machine can call it unless --host says so, and then only with the key.
+    """
+    from kogata.app.serve import command
+
+    return command.run(paths, **options)
+
+
+@cli.command()
+@_model_options
+@_index_option
+def mcp(**options: Any) -> int:
+    """Let an assistant search and ask, over the Model Context Protocol on stdin and stdout.
+
+    \b
+    In an assistant's configuration:
+      {"mcpServers": {"kogata": {"command": "kogata", "args": ["mcp"]}}}
+
+    Needs the extra mcp: pip install 'kogata[mcp]'.
+    """
+    from kogata.app import commands
+
+    return commands.mcp(**options)
 
 
 @cli.command()

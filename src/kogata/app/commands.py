@@ -116,6 +116,19 @@ def ask(query: str, *, as_json: bool, k: int, where: dict[str, Any], **opening: 
     return OK if answer.found else NOT_FOUND
 
 
+def mcp(**opening: Any) -> int:
+    """Serve the index to an assistant until stdin ends."""
+    try:
+        from kogata.app import mcp as protocol
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("mcp", "pydantic"):
+            raise
+        message = "The Model Context Protocol needs its SDK, which is not installed."
+        raise BadInput(message, hint="pip install 'kogata[mcp]'") from None
+    with _open(**opening) as opened:
+        return protocol.run(opened)
+
+
 def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
     """Print what is in the index, or a list, or whether it is sound."""
     from kogata.app import state

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -54,13 +55,22 @@ class Options:
     threads: int | None
 
 
-def run(options: Options) -> int:
+def run(paths: Sequence[str], *, max_upload: int, log: str, **told: Any) -> int:
     """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        paths: What to index and keep current.
+        max_upload: In megabytes.
+        log: "auto", or one of the styles.
+        told: The other :class:`Options`.
 
     Raises:
         BadInput: The port is taken, a path does not exist, or an option is not accepted.
         KogataError: The engine cannot be started.
     """
+    if log == "auto":
+        log = "off" if sys.stderr.isatty() else "json"
+    options = Options(paths, max_upload=max_upload * 1_000_000, log=log, **told)
     for path in options.paths:
         if not os.path.lexists(os.path.expanduser(path)):
             raise BadInput(f"There is no file or folder {path}.")

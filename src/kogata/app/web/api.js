@@ -1,0 +1,146 @@
+// Talking to the server: the key, errors, and waiting while it starts or is away.
+
+import { takeKey } from "./address.js";
+import { clean } from "./dom.js";
+
+const KEPT = "kogata.key";
+const SLOWEST = 4000; // ms between two tries
+
+/** An answer that is not what was asked for. `status` is HTTP's, 0 where there was no answer; `code` the server's. */
+export class ApiError extends Error {
+  constructor(status, message, code) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+let askKey = async () => "";
+let tellAway = () => {};
+let asking = null;
+
+/** Take the key out of the address. `onKey(refused)` asks a person for one; `onAway` is told "starting", "unreachable" or null. */
+export function start(onKey, onAway) {
+  askKey = onKey;
+  tellAway = onAway;
+  keyFromAddress();
+  addEventListener("popstate", keyFromAddress);
+}
+
+function keyFromAddress() {
+  const key = takeKey();
+  if (key) sessionStorage.setItem(KEPT, key);
+}
+
+const key = () => sessionStorage.getItem(KEPT);
+const authorization = () => (key() ? { Authorization: `Bearer ${key()}` } : {});
+
+/** Ask for another key than the one that was refused, once for all requests that need it. */
+async function renewKey(refused) {
+  if (key() !== refused) return;
+  asking ??= askKey(refused !== null).then((given) => sessionStorage.setItem(KEPT, given)).finally(() => (asking = null));
+  await asking;
+}
+
+/**
+ * A response that is well. Questions (`patient`) wait for a server that starts or is away; what changes something fails.
+ * Throws ApiError, or AbortError when `signal` says so.
+ */
+async function request(method, path, { body, signal, patient = method === "GET" } = {}) {
+  for (let pause = 500; ; pause = Math.min(pause * 2, SLOWEST)) {
+    const used = key();
+    let response = null;
+    try {
+      const headers = { ...authorization(), ...(body ? { "Content-Type": "application/json" } : {}) };
+      response = await fetch(path, { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+    }
+    if (response === null || response.status === 503) {
+      tellAway(response ? "starting" : "unreachable");
+      if (!patient) throw await problem(response);
+      await sleep(pause, signal);
+    } else {
+      tellAway(null);
+      if (response.ok) return response;
+      if (response.status !== 401) throw await problem(response);
+      await renewKey(used);
+    }
+  }
+}
+
+async function problem(response) {
+  const said = await response?.json().catch(() => null);
+  return new ApiError(response?.status ?? 0, said?.error?.message ?? response?.statusText ?? "", said?.error?.code ?? "");
+}
+
+function sleep(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
+
+const json = async (...request_) => (await request(...request_)).json();
+const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== "")).toString();
+
+export const ask = (body, signal) => json("POST", "v1/ask", { body, signal, patient: true });
+export const search = (body, signal) => json("POST", "v1/search", { body, signal, patient: true });
+export const getStatus = () => json("GET", "v1/status");
+export const listDocuments = (values, signal) => json("GET", `v1/documents?${query(values)}`, { signal });
+export const readText = (id, start, end, signal) => json("GET", `v1/documents/${id}/text?start=${start}&end=${end}`, { signal });
+export const removeDocument = (id) => json("DELETE", `v1/documents/${id}`);
+export const emptyUploads = () => json("DELETE", "v1/uploads");
+export const fileAddress = (id) => `v1/documents/${id}/file`;
+
+// What a browser shows by itself without running anything in it. HTML and SVG would run as a part of this page.
+const SHOWN = new Set(["application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "text/plain"]);
+
+/**
+ * Open a document's file in a new tab, or save it where a browser does not show its kind safely. It is fetched, because
+ * only a request can carry the key. Must be called while a click is handled. Returns whether a tab was refused.
+ */
+export async function openFile(id, name, page) {
+  const tab = open("", "_blank");
+  try {
+    const response = await request("GET", fileAddress(id), { patient: false });
+    const blob = await response.blob();
+    const url = URL.createObjectURL(blob);
+    setTimeout(() => URL.revokeObjectURL(url), 600_000);
+    if (tab && SHOWN.has(blob.type.split(";")[0])) {
+      tab.opener = null;
+      tab.location = blob.type === "application/pdf" && page ? `${url}#page=${page}` : url;
+      return false;
+    }
+    tab?.close();
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = clean(name);
+    link.click();
+    return tab === null;
+  } catch (error) {
+    tab?.close();
+    throw error;
+  }
+}
+
+/** Send a file; `progress` is called with the share that has gone. Resolves to what the server stored. */
+export function upload(file, progress) {
+  return new Promise((resolve, reject) => {
+    const form = new FormData();
+    form.append("file", file, file.name);
+    const sending = new XMLHttpRequest();
+    const used = key();
+    sending.open("POST", "v1/documents");
+    if (used) sending.setRequestHeader("Authorization", `Bearer ${used}`);
+    sending.upload.addEventListener("progress", (event) => progress(event.loaded / Math.max(1, event.total)));
+    sending.addEventListener("error", () => reject(new ApiError(0, "", "")));
+    sending.addEventListener("load", async () => {
+      const said = new Response(sending.response, { status: sending.status });
+      if (said.ok) resolve((await said.json()).documents);
+      else if (said.status === 401) renewKey(used).then(() => upload(file, progress)).then(resolve, reject);
+      else reject(await problem(said));
+    });
+    sending.send(form);
+  });
+}

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from kogata.ask.store.reader import Store
 from kogata.ask.store.rows import PART, EmbedderInfo, check_embedder
 from kogata.ask.store.status import read_status
 from kogata.ask.store.writer import FileStat, Writer, passage
+from kogata.ask.words import pruning
 from kogata.ask.words.fts import match_query
 from kogata.errors import BadInput, DamagedIndexError, EmbedderMismatch, NewerIndexError, StoreError
 
@@ -147,6 +149,50 @@ def test_paths_of_any_bytes(tmp_path: Path) -> None:
         assert row.path == odd
         assert "\ufffd" in schema.shown(odd)
         assert words_of(store, "text", Filter(paths=(os.fsdecode(odd),))) == ["the text"]
+
+
+def test_a_large_index_gives_the_best_of_the_full_ranking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(7)
+    names = np.array([f"w{'abcdefghij'[i % 10]}{'klmnopqrst'[i // 10 % 10]}{i // 100}x" for i in range(400)])
+    common = 1 / np.arange(1, 401)
+    path = tmp_path / "index.sqlite"
+
+    def text(length: int) -> str:
+        return " ".join(rng.choice(names, length, p=common / common.sum()))
+
+    with Writer(path) as writer:
+        for i in range(300):
+            put(writer, f"/docs/{i}", text(250), step=150, kind=("md", "txt")[i % 2])
+        for i in range(0, 300, 7):
+            put(writer, f"/docs/{i}", text(30))  # rows taken out and put in again: ids have holes
+    queries = [" ".join(rng.choice(names, n)) for n in (1, 2, 3, 8, 20) for _ in range(4)]
+    queries += [f"{names[0]} {names[1]}", f"{names[0]} {names[0]} {names[5]}", "absent words", f"absent {names[300]}"]
+    scored: list[int] = []
+    worth_scoring = pruning.worth_scoring
+
+    def counted(*arguments: Any) -> Any:
+        chosen = worth_scoring(*arguments)
+        scored.append(len(chosen))
+        return chosen
+
+    monkeypatch.setattr(pruning, "worth_scoring", counted)
+    with Store.open(path) as store:
+        rows = store.db.execute("SELECT count(*) FROM words_docsize").fetchone()[0]
+        assert store._n_word_rows() == rows == store.n_chunks()
+        for query in queries:
+            match = match_query(query)
+            assert match is not None
+            for where in (None, Filter(kinds=("md",))):
+                monkeypatch.setattr(pruning, "LARGE", 10**9)
+                full = dict(store.words(match, 10**6, where))
+                best = sorted(full.values(), reverse=True)[:10]
+                monkeypatch.setattr(pruning, "LARGE", 0)
+                found = store.words(match, 10, where)
+                print(query[:40], where, len(full), "matched,", scored[-1:], "scored")
+                assert [score for _, score in found] == pytest.approx(best)  # ties may come in another order
+                assert all(full[id_] == pytest.approx(score) for id_, score in found)
+        assert store.words('"absent" OR "words"', 10) == []
+        assert sum(scored) < 0.5 * rows * len(scored)
 
 
 def test_filters(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kogata.ask.words import fts
+from kogata.ask.words import fts, pruning
 from kogata.ask.words.stem import stem
 from kogata.ask.words.terms import find, query_terms, terms
 from kogata.errors import BadInput
@@ -186,6 +188,50 @@ def test_japanese_pairs_follow_the_definition(text: str) -> None:
     pairs = {a + b for a, b in pairwise(folded) if fts.CJK_RUN.fullmatch(a + b)}
     singles = {c for c in folded if fts.CJK_RUN.fullmatch(c)}
     assert {part for part in parts.split() if fts.CJK_RUN.fullmatch(part)} == pairs | singles
+
+
+def test_phrases_of_an_expression_are_those_it_was_made_of() -> None:
+    query = "this/OR/that std::vector 潮位 tide tide"
+    match = fts.match_query(query)
+    assert match is not None
+    assert fts.phrases_of(match) == [f'"{phrase}"' for phrase in fts.query_phrases(query)]
+    assert '"this OR that"' in fts.phrases_of(match)
+
+
+# --- pruning: what is worth its BM25 score
+
+
+@given(
+    st.lists(st.tuples(st.sets(st.integers(1, 60)), st.integers(1, 3)), max_size=6),
+    st.integers(1, 20),
+    st.one_of(st.none(), st.sets(st.integers(1, 60))),
+)
+@settings(deadline=None, max_examples=300)
+def test_worth_scoring_follows_the_definition(
+    terms_: list[tuple[set[int], int]], limit: int, allowed: set[int] | None
+) -> None:
+    weights: dict[int, float] = {}
+    for passages, times in terms_:
+        idf = max(1e-6, math.log((60 - len(passages) + 0.5) / (len(passages) + 0.5)))
+        for passage in passages if allowed is None else passages & allowed:
+            weights[passage] = weights.get(passage, 0.0) + times * idf
+    ordered = sorted(weights.values(), reverse=True)
+    least = pruning.MARGIN * ordered[limit - 1] if len(ordered) > limit else 0.0
+    sure = {passage for passage, weight in weights.items() if weight >= least * 1.000001}
+    maybe = {passage for passage, weight in weights.items() if weight >= least * 0.999999}
+    rows = [np.array(sorted(passages), np.int64) for passages, _ in terms_]
+    only = None if allowed is None else np.array(sorted(allowed), np.int64)
+    found = pruning.worth_scoring(rows, [times for _, times in terms_], 60, limit, only).tolist()
+    assert found == sorted(set(found))
+    assert sure <= set(found) <= maybe
+
+
+def test_at_most_so_many_passages_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "MOST", 5)
+    rows = [np.arange(1, 9), np.arange(4, 21)]
+    assert pruning.worth_scoring(rows, [1, 1], 100, 2).tolist() == [4, 5, 6, 7, 8]  # both terms
+    # As many as are asked for, and ties.
+    assert pruning.worth_scoring(rows, [1, 1], 100, 7).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 # --- terms: the same units as the index, with offsets

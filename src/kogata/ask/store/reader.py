@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,8 @@ class Store:
     def words(self, match: str, limit: int, where: Filter | None = None) -> list[tuple[int, float]]:
         """The passages that match an FTS5 expression best.
 
+        In a large index only those are scored that can be among the best (:mod:`kogata.ask.words.pruning`).
+
         Args:
             match: From :func:`kogata.ask.words.fts.match_query`.
             limit: How many at most.
@@ -166,13 +169,25 @@ class Store:
         Returns:
             (chunk id, BM25 score, higher is better), best first.
         """
-        from kogata.ask.words import fts
+        from kogata.ask.words import fts, pruning
 
         weights = ", ".join(map(str, fts.COLUMN_WEIGHTS))
         sql = f"SELECT words.rowid, -rank FROM words {{}} WHERE words MATCH ? AND rank MATCH 'bm25({weights})' {{}} "
         sql += "ORDER BY rank LIMIT ?"
         limit = min(int(limit), 2**62)
         with self.snapshot():
+            n_passages = self._n_word_rows()
+            times = Counter(fts.phrases_of(match))
+            if n_passages > pruning.LARGE and (len(times) > 1 or where):
+                rows = [self._rows_with(phrase) for phrase in times]
+                allowed = self.allowed(where)
+                ids = pruning.worth_scoring(rows, list(times.values()), n_passages, limit, allowed)
+                # The + keeps SQLite from starting the full-text query anew for every row.
+                return self.db.execute(
+                    f"SELECT rowid, -bm25(words, {weights}) AS score FROM words WHERE words MATCH ? "
+                    "AND +rowid IN (SELECT value FROM json_each(?)) ORDER BY score DESC, rowid LIMIT ?",
+                    (match, json.dumps(ids.tolist()), limit),
+                ).fetchall()
             if not where:
                 return self.db.execute(sql.format("", ""), (match, limit)).fetchall()
             documents = json.dumps(self._document_ids(where))
@@ -180,6 +195,23 @@ class Store:
                 sql.format("JOIN chunks c ON c.id = words.rowid", "AND c.document IN (SELECT value FROM json_each(?))"),
                 (match, documents, limit),
             ).fetchall()
+
+    def _rows_with(self, phrase: str) -> npt.NDArray[np.int64]:
+        """The passages that have a quoted phrase, ascending. As one string: four times as fast as row by row."""
+        import numpy as np
+
+        joined = self.db.execute("SELECT group_concat(rowid) FROM words WHERE words MATCH ?", (phrase,)).fetchone()[0]
+        return np.fromstring(joined or "", dtype=np.int64, sep=",")
+
+    def _n_word_rows(self) -> int:
+        """How many passages the word index has: the first varint of FTS5's averages record, so nothing is counted."""
+        row = self.db.execute("SELECT block FROM words_data WHERE id = 1").fetchone()
+        n = 0
+        for byte in row[0] if row else b"":
+            n = n << 7 | byte & 0x7F
+            if byte < 0x80:
+                break
+        return n
 
     def count_words(self, match: str) -> int:
         """How many passages match an FTS5 expression."""

@@ -154,6 +154,11 @@ def match_query(query: str) -> str | None:
     return " OR ".join(f'"{phrase}"' for phrase in phrases) or None
 
 
+def phrases_of(match: str) -> list[str]:
+    """The quoted phrases of an expression from :func:`match_query`, in order, with their quotation marks."""
+    return re.findall('"[^"]*"', match)
+
+
 def query_phrases(query: str) -> list[str]:
     """The words, character pairs and short phrases of a query, in order, without stop words where others are there.
 

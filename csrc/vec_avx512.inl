@@ -81,6 +81,13 @@ inline P p_broadcast(const uint16_t* p) {
 inline F f_dot2(F acc, P x, H w) {
   return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
 }
+inline void h_store(void* p, H v) { _mm512_storeu_si512(p, v); }
+inline __m256i h_rounded(F v) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)); }
+inline void h_round(void* p, F v) { _mm256_storeu_si256(static_cast<__m256i*>(p), h_rounded(v)); }  // 16 in order
+inline H h_pair(F first, F second) {  // lane by lane
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(h_rounded(first)),
+                         _mm512_slli_epi32(_mm512_cvtepu16_epi32(h_rounded(second)), 16));
+}
 #else
 constexpr bool kBf16Dot = false;
 #endif

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -35,6 +34,8 @@ LongTexts = Literal["refuse", "window"]
 BATCH_TOKENS = 512
 #: Texts that are tokenised and sorted by length together.
 _SLAB = 2048
+#: The widest model of floats that "auto" runs at int8: what was measured (docs/decisions/encoder-arithmetic.md).
+_WIDEST_AT_INT8 = 384
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Encoder:
     Args:
         model: ``"default"``, a directory in Hugging Face or sentence-transformers layout, a hub id, or a checkpoint.
         precision: Of the matrix products. ``"auto"`` takes the fastest that keeps the model's quality: int8 for weights
-            that are integers already, else bf16 where the processor multiplies it, else f32. Vectors of one model made
-            at different precisions can be compared with each other.
+            that are integers already, and for models up to 384 wide where the processor has dot products of bytes;
+            else bf16 where it has those, else f32. Vectors of one model made at different precisions can be compared
+            with each other.
         threads: For all kernels of this process; by default what affinity and the container's quota allow.
 
     Raises:
@@ -100,7 +102,9 @@ class Encoder:
         self.max_length = checkpoint.max_length
         self.dimensions = config.d_model
         first = tensors["layers.0.attn.q.weight"]
-        self.precision: Kind = _fastest(isinstance(first, Q4Tensor)) if precision == "auto" else precision
+        self.precision: Kind = (
+            _fastest(isinstance(first, Q4Tensor), config.d_model) if precision == "auto" else precision
+        )
         self._config = config
         self._pooling = checkpoint.pooling
         self._word_VH = tensors["embed.word"]
@@ -140,8 +144,8 @@ class Encoder:
         Args:
             texts: One text or several.
             dimensions: How many of the model's dimensions to keep (the first ones, then scaled to length 1).
-            long_texts: What happens to a text longer than the model reads: ``"refuse"`` raises, ``"window"`` cuts it
-                into windows and takes the mean of their vectors, weighted by their tokens.
+            long_texts: What happens to a text longer than the model reads: ``"refuse"`` raises, ``"window"`` reads it
+                in windows and takes the mean over the tokens of all.
 
         Raises:
             BadInput: ``dimensions`` is not between 1 and the model's, ``texts`` holds something else than strings, or a
@@ -177,9 +181,11 @@ class Encoder:
             hidden_TH, cu_seqlens = self._hidden([ids[n] for n in batch])
             for n, first in zip(batch, cu_seqlens, strict=False):
                 _, start, piece = pieces[n]
-                spans_T2 = self.tokenizer.spans(prompt + piece) - len(prompt)
-                own_T = (spans_T2[:, 0] >= 0) & (spans_T2[:, 1] > spans_T2[:, 0])
-                vectors_TH = hidden_TH[first + 1 : first + 1 + len(spans_T2)][own_T].copy()
+                # A token that begins in the prompt (with the space before the text, say) and ends in the text counts.
+                spans_T2 = np.maximum(self.tokenizer.spans(prompt + piece) - np.int32(len(prompt)), np.int32(0))
+                own_T = spans_T2[:, 1] > spans_T2[:, 0]
+                begin = first + self.tokenizer.n_leading
+                vectors_TH = hidden_TH[begin : begin + len(spans_T2)][own_T]
                 normalise(vectors_TH)
                 found[n] = (vectors_TH, spans_T2[own_T] + np.int32(start))
         results = []
@@ -221,52 +227,41 @@ class Encoder:
 
     def _encode_slab(self, texts: list[str], first: int, prompt: str, long_texts: LongTexts) -> Floats:
         """[N, H], each of length 1."""
+        windows: list[NDArray[np.int32]] = []
+        starts: list[int] = []  # a text's first window
         ids = self.tokenizer.encode_batch([prompt + text for text in texts])
-        owners = list(range(len(texts)))
-        if any(len(i) > self.max_length for i in ids):
-            pieces: list[NDArray[np.int32]] = []
-            owners = []
-            for n, i in enumerate(ids):
-                if len(i) > self.max_length and long_texts == "refuse":
-                    raise BadInput(
-                        f"Text {first + n} has {len(i)} tokens; {self.name} reads at most {self.max_length}. "
-                        'Pass long_texts="window" to average over windows of it.'
-                    )
-                parts = [i] if len(i) <= self.max_length else self._windows(texts[n], prompt)
-                pieces += parts
-                owners += [n] * len(parts)
-            ids = pieces
-        vectors = np.empty((len(ids), self.dimensions), np.float32)
-        for batch in _batches([len(i) for i in ids]):
-            vectors[batch] = self._forward([ids[n] for n in batch])
-        if len(ids) == len(texts):
-            return vectors
-        sums = np.zeros((len(texts), self.dimensions), np.float32)
-        np.add.at(sums, owners, vectors * np.array([[len(i)] for i in ids], np.float32))
-        normalise(sums)
-        # A text of one window keeps its own bits, whatever else is in the slab.
-        alone = np.bincount(owners, minlength=len(texts))[owners] == 1
-        sums[np.asarray(owners)[alone]] = vectors[alone]
-        return sums
+        for n, i in enumerate(ids):
+            if len(i) > self.max_length and long_texts == "refuse":
+                raise BadInput(
+                    f"Text {first + n} has {len(i)} tokens; {self.name} reads at most {self.max_length}. "
+                    'Pass long_texts="window" to average over windows of it.'
+                )
+            starts.append(len(windows))
+            windows += self._windows(i)
+        lengths = [len(window) for window in windows]
+        means = np.empty((len(windows), self.dimensions), np.float32)
+        for batch in _batches(lengths):
+            hidden_TH, cu_seqlens = self._hidden([windows[n] for n in batch])
+            means[batch] = pool(hidden_TH, cu_seqlens, self._pooling, normalise=False)
+        # A text's only window has a share of exactly 1, so that its bits do not depend on the texts beside it.
+        totals = np.maximum(np.add.reduceat(lengths, starts), 1)
+        shares = np.array(lengths) / np.repeat(totals, np.diff([*starts, len(windows)]))
+        means *= shares[:, None].astype(np.float32)
+        vectors: Floats = np.add.reduceat(means, starts, axis=0)
+        normalise(vectors)
+        return vectors
 
-    def _windows(self, text: str, prompt: str) -> list[NDArray[np.int32]]:
-        """A long text as token ids of windows that the model can read, cut between tokens."""
-        spans = self.tokenizer.spans(text)
-        room = self.max_length - self.tokenizer.n_special - self.tokenizer.count([prompt])[0]
-        while room > 0:
-            cuts = [0, *(int(spans[i, 0]) for i in range(room, len(spans), room)), len(text)]
-            parts = [prompt + text[a:b] for a, b in pairwise(cuts)]
-            ids = self.tokenizer.encode_batch(parts)
-            # A piece by itself can need a token more than inside its text.
-            if all(len(i) <= self.max_length for i in ids):
-                return ids
-            room -= max(1, room // 16)
-        raise BadInput(f"The prompt of {self.name} leaves no room for a text within {self.max_length} tokens.")
+    def _windows(self, ids: NDArray[np.int32]) -> list[NDArray[np.int32]]:
+        """A text's tokens as windows that the model can read, special tokens around each: itself, as a rule.
 
-    def _forward(self, ids: list[NDArray[np.int32]]) -> Floats:
-        """[S, H]: one forward pass over packed texts, one vector each."""
-        hidden_TH, cu_seqlens = self._hidden(ids)
-        return pool(hidden_TH, cu_seqlens, self._pooling)
+        The prompt stands in the first window only, so that together they say the text once.
+        """
+        if len(ids) <= self.max_length:
+            return [ids]
+        before, n_special = self.tokenizer.n_leading, self.tokenizer.n_special
+        head, inner, tail = np.split(ids, [before, len(ids) - (n_special - before)])
+        room = self.max_length - n_special
+        return [np.concatenate((head, inner[at : at + room], tail)) for at in range(0, len(inner), room)]
 
     def _hidden(self, ids: list[NDArray[np.int32]]) -> tuple[Floats, NDArray[np.int32]]:
         """[T, H]: the last layer's output over packed texts, valid until the next pass, and where each text starts."""
@@ -308,11 +303,11 @@ class Encoder:
         return arrays
 
 
-def _fastest(four_bit: bool) -> Kind:
-    """The fastest precision that keeps quality, by the instruction set and the weights alone."""
+def _fastest(four_bit: bool, width: int) -> Kind:
+    """The fastest precision that keeps quality, by the instruction set and the model alone."""
     if dispatch.table().isa == "fallback":
         return "f32"
-    if four_bit:
+    if four_bit or (dispatch.int8_dot() and width <= _WIDEST_AT_INT8):
         return "int8"
     return "bf16" if dispatch.bf16_dot() else "f32"
 

@@ -48,10 +48,11 @@ class HfTokenizer:
             raise ModelError(f"tokenizer.json is not a tokenizer that can be read: {error}.") from None
         self._unk_id = _unknown_id(content, self._tokenizer)
         self._n_special = int(self._tokenizer.num_special_tokens_to_add(False))
-        # A text that no vocabulary has: a tokenizer without its special tokens fails here, not in the middle of work.
-        tried = self._run(["\U0001f5ff"], special=True)[0].ids
+        # With a character that no vocabulary has: a tokenizer without its unknown token fails here, not amid work.
+        tried = self._run(["a \U0001f5ff"], special=True)[0]
+        self._n_leading = next((i for i, added in enumerate(tried.special_tokens_mask) if not added), self._n_special)
         #: The largest id that it can give: it must be a row of the model's word embedding.
-        self.largest_id = max([_largest_id(content), *tried])
+        self.largest_id = max([_largest_id(content), *tried.ids])
 
     @property
     def unk_id(self) -> int | None:
@@ -60,6 +61,10 @@ class HfTokenizer:
     @property
     def n_special(self) -> int:
         return self._n_special
+
+    @property
+    def n_leading(self) -> int:
+        return self._n_leading
 
     def encode(self, text: str) -> Ids:
         return self.encode_batch([text])[0]

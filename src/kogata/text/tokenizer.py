@@ -29,6 +29,10 @@ class Tokenizer(Protocol):
     def n_special(self) -> int:
         """How many special tokens :meth:`encode` adds around a text."""
 
+    @property
+    def n_leading(self) -> int:
+        """How many of them stand before the text's own tokens."""
+
     def encode(self, text: str) -> Ids:
         """int32 [n]: the ids of a text, special tokens included."""
 

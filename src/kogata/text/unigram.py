@@ -38,6 +38,7 @@ class UnigramTokenizer:
     """
 
     n_special = 2
+    n_leading = 1
 
     def __init__(self, table: UnigramTable, *, native: bool | None = None) -> None:
         self._table = table

@@ -1,6 +1,6 @@
-"""What this machine gives: memory bandwidth and arithmetic peaks, by native loops that do nothing else. Under 1.5 s.
+"""What this machine gives: memory bandwidth and arithmetic peaks, by native loops that do nothing else.
 
-For ``kogata doctor``, plans and benchmarks; nothing is ever chosen by these figures.
+Half a second on a quiet machine. For ``kogata doctor``, plans and benchmarks; nothing is ever chosen by these figures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from kogata.ops import dispatch
 
 _MEGABYTES = 128
-_SECONDS = 0.04
+_SECONDS = 0.02
 
 
 def bandwidth() -> float:
@@ -23,7 +23,7 @@ def bandwidth() -> float:
     x = np.ones(_MEGABYTES * (1 << 20) // 4, np.float32)
     native = dispatch.native_module() if dispatch.table().isa != "fallback" else None
     read: Callable[[], object] = (lambda: native.read(x)) if native is not None else x.sum
-    best = min(_timed(read) for _ in range(8))
+    best = min(_timed(read) for _ in range(5))
     return x.nbytes / best / 1e9
 
 

@@ -145,6 +145,34 @@ def test_sections_begin_chunks_unless_the_one_before_is_short() -> None:
     assert chunks[0].heading == ("A",)
 
 
+def paged(kind: str, pages: list[tuple[str, ...]]) -> Document:
+    """Paragraphs on pages; one that starts in lower case goes on from the page before."""
+    out = Builder(Limits())
+    for out.page, paragraphs in enumerate(pages, start=1):
+        for text in paragraphs:
+            (out.go_on if text[0].islower() else out.paragraph)(text)
+    return out.document(kind)
+
+
+def begins(document: Document, chunks: list[Chunk]) -> list[tuple[int | None, str]]:
+    return [(c.page, document.text[c.start : c.end].split()[0]) for c in chunks]
+
+
+def test_slides_and_messages_never_share_a_chunk() -> None:
+    document = paged("pptx", [("One is short.",), ("Two too.", "And this."), ("Three.",)])
+    assert begins(document, chunk(document, by_word, max_tokens=60)) == [(1, "One"), (2, "Two"), (3, "Three.")]
+
+
+def test_pages_begin_chunks_unless_little_is_left_of_the_one_before() -> None:
+    long = "word " * 30 + "end."
+    document = paged("pdf", [("Full " + long,), ("Next " + long, "Rest of it."), ("Last " + long,)])
+    assert begins(document, chunk(document, by_word, max_tokens=60)) == [(1, "Full"), (2, "Next"), (3, "Last")]
+    document = paged("pdf", [("Rest of it.",), ("Next " + long,)])
+    assert begins(document, chunk(document, by_word, max_tokens=60)) == [(2, "Rest")], "where most of it stands"
+    document = paged("pdf", [("Begun here",), (long,)])
+    assert begins(document, chunk(document, by_word, max_tokens=60)) == [(2, "Begun")], "one paragraph is not cut"
+
+
 def test_sentences_are_not_cut_when_they_fit() -> None:
     text = "吾輩は猫である。名前はまだ無い。どこで生れたか頓と見当がつかぬ。" * 10
     document = build([("paragraph", text)])

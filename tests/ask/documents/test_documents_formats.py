@@ -586,3 +586,12 @@ def test_hyphens_that_are_not_shown_are_not_in_words(tmp_path: Path) -> None:
     assert read(tmp_path, "a.html", "<p>Donau&shy;dampf&shy;schiff&shy; x</p>").text == "Donaudampfschiff\u00ad x"
     wrapped = "A line of plain text that is wrapped by hand and is inter\u00ad\nnational as its words show."
     assert read(tmp_path, "a.txt", wrapped).text == wrapped.replace("\u00ad\n", "")
+
+
+def test_what_holds_most_of_a_page_is_no_sidebar(tmp_path: Path) -> None:
+    words = "<p>The page's own words are here, and more of them follow in the next sentence.</p>"
+    clutter = '<div class="main-sidebar">Links</div><script>' + "x = 1;" * 100 + "</script>"
+    document = read(tmp_path, "a.html", f'<body><div class="layout with-sidebar">{clutter}{words}</div></body>')
+    assert document.text == words[3:-4]
+    menu = '<div class="nav">' + "".join(f"<a>Menu entry {n}</a> " for n in range(40)) + "</div>"
+    assert read(tmp_path, "b.html", f"<body>{menu}{words}</body>").text == words[3:-4]

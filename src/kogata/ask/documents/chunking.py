@@ -7,11 +7,14 @@ not white space.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from kogata.ask.documents.borders import sentences
 from kogata.ask.documents.model import Block, Document
@@ -20,7 +23,7 @@ CountTokens = Callable[[list[str]], list[int]]
 
 # A tokenizer may call a word of any length one [UNK]; a chunk of that is still no passage.
 _MOST_CHARACTERS_PER_TOKEN = 16
-# Below this share of a full chunk a heading does not begin a new one: short sections share a chunk.
+# Below this share of a full chunk a heading or page does not begin a new one: short sections share a chunk.
 _SHORT = 0.3
 _CLAUSE = re.compile(r"[、，,;；:：)）」』]\s*")
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f\u3099\u309a\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
@@ -31,7 +34,7 @@ class Chunk:
     """A passage: ``document.text[start:end]``.
 
     Attributes:
-        page: Where it begins (page, slide or sheet), from 1; None where the format has none.
+        page: Where most of it stands (page, slide, sheet or message), from 1; None where the format has none.
         heading: The headings in force for its first words that are not a heading themselves.
         n_tokens: As ``count_tokens`` gave, without special tokens.
     """
@@ -54,8 +57,9 @@ class _Piece:
 def chunk(document: Document, count_tokens: CountTokens, *, max_tokens: int = 200) -> list[Chunk]:
     """Cut a document into chunks of at most ``max_tokens``.
 
-    Borders are sought between sections, blocks, sentences or lines, clauses, words, and only then within a word. A
-    heading stays with what follows it.
+    Borders are sought between pages and sections, blocks, sentences or lines, clauses, words, and only then within a
+    word. A heading stays with what follows it. Slides, sheets and messages never share a chunk: what is cited from one
+    must not bear another's number.
 
     Args:
         count_tokens: Tokens of each text, without special ones; called with large batches.
@@ -64,18 +68,32 @@ def chunk(document: Document, count_tokens: CountTokens, *, max_tokens: int = 20
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1.")
     pieces = _pieces(document, count_tokens, max_tokens)
-    spans = _within(document.text, _pack(pieces, max_tokens), count_tokens, max_tokens)
+    packs = _pack(pieces, max_tokens, _parts(document, max_tokens))
+    spans = _within(document.text, packs, count_tokens, max_tokens)
     starts = [block.start for block in document.blocks]
     return [_chunk(document.blocks, starts, start, end, n) for start, end, n in spans]
 
 
+def _parts(document: Document, max_tokens: int) -> dict[int, float]:
+    """Where headings and pages begin -> how many tokens a chunk must have before it ends there."""
+    short = _SHORT * max_tokens
+    parts = {block.start: short for block in document.blocks if block.kind == "heading"}
+    for before, block in pairwise(document.blocks):
+        if block.page != before.page:
+            parts[block.start] = short if document.kind == "pdf" else 0
+    return parts
+
+
 def _chunk(blocks: tuple[Block, ...], starts: list[int], start: int, end: int, n_tokens: int) -> Chunk:
     index = bisect_right(starts, start) - 1
-    first = body = blocks[index]
+    body = blocks[index]
+    on_page: Counter[int | None] = Counter()
+    for block in islice(blocks, index, bisect_left(starts, end)):
+        on_page[block.page] += min(block.end, end) - max(block.start, start)
     while body.kind == "heading" and index + 1 < len(blocks) and blocks[index + 1].start < end:
         index += 1
         body = blocks[index]
-    return Chunk(start, end, first.page, body.heading, n_tokens)
+    return Chunk(start, end, on_page.most_common(1)[0][0], body.heading, n_tokens)
 
 
 def _pieces(document: Document, count_tokens: CountTokens, max_tokens: int) -> list[_Piece]:
@@ -132,8 +150,8 @@ def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
     return lines
 
 
-def _pack(pieces: list[_Piece], max_tokens: int) -> list[list[_Piece]]:
-    """Neighbours that fit together; a new section begins a chunk unless the one before is short."""
+def _pack(pieces: list[_Piece], max_tokens: int, parts: dict[int, float]) -> list[list[_Piece]]:
+    """Neighbours that fit together; a new part begins a chunk unless the one before has too few tokens."""
     packs: list[list[_Piece]] = []
     current: list[_Piece] = []
     total = body = 0
@@ -142,7 +160,7 @@ def _pack(pieces: list[_Piece], max_tokens: int) -> list[list[_Piece]]:
         full = current and (
             total + piece.n_tokens > max_tokens
             or piece.end - current[0].start > longest
-            or (piece.is_heading and body >= _SHORT * max_tokens and not current[-1].is_heading)
+            or (body >= parts.get(piece.start, math.inf) and not current[-1].is_heading)
         )
         if full:
             tail = len(current)

@@ -22,6 +22,8 @@ _BLOCKS_WORDS = """
 """
 _BLOCKS = frozenset(_BLOCKS_WORDS.split())
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
+_NAMED = frozenset(("div", "ul", "ol", "span", "section", "a", "p", "table", "header"))
+_MOST_COMPARED = 200  # each comparison reads the element's text
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _ASIDE = re.compile(
     r"(?:^|[\s_-])(?:nav|navbar|navigation|navi|sidebar|breadcrumbs?|menu|toc|cookie|banner|advert|ads|share|social|"
@@ -50,8 +52,10 @@ def add_html(markup: str, out: Builder, *, main_only: bool, base_level: int = 0)
     body = tree.body
     if body is None:
         return
+    for node in body.css("script, style"):  # their text would count below
+        node.decompose()
     root = _main(tree, body) if main_only else body
-    _Walker(out, base_level, main_only).walk(root)
+    _Walker(out, base_level, main_only, len(root.text(deep=True))).walk(root)
 
 
 def _main(tree: object, body: LexborNode) -> LexborNode:
@@ -66,10 +70,12 @@ def _main(tree: object, body: LexborNode) -> LexborNode:
 class _Walker:
     """Goes through the tree without recursion (markup can nest as deep as it likes)."""
 
-    def __init__(self, out: Builder, base_level: int, main_only: bool) -> None:
+    def __init__(self, out: Builder, base_level: int, main_only: bool, n_characters: int) -> None:
         self._out = out
         self._base_level = base_level
         self._main_only = main_only
+        self._n_characters = n_characters
+        self._n_compared = 0
         self._words: list[str] = []
 
     def walk(self, root: LexborNode) -> None:
@@ -143,8 +149,15 @@ class _Walker:
         if role in ("navigation", "banner", "contentinfo", "search", "complementary", "menu", "menubar"):
             return True
         names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".strip()
-        return bool(names and node.tag in ("div", "ul", "ol", "span", "section", "a", "p", "table", "header")
-                    and _ASIDE.search(names))  # fmt: skip
+        if node.tag not in _NAMED or not _ASIDE.search(names):
+            return False
+        self._n_compared += 1
+        return self._n_compared > _MOST_COMPARED or not self._is_most_of_the_page(node)
+
+    def _is_most_of_the_page(self, node: LexborNode) -> bool:
+        """Then its name only mentions a sidebar or the like ("with-sidebar"). A menu is long, too, but all links."""
+        size = len(node.text(deep=True))
+        return size > 0.5 * self._n_characters and sum(len(link.text(deep=True)) for link in node.css("a")) < 0.5 * size
 
     def _flush(self, lists: list[list[object]]) -> None:
         text = "".join(self._words)

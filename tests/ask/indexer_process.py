@@ -27,17 +27,22 @@ def main() -> None:
     print("ready", flush=True)
     try:
         if command == "rebuild":
-            kogata.Index(index_path, model=StandIn("standin-2")).rebuild()
+            kogata.Index(index_path, model=StandIn("standin-2")).rebuild(progress=tell)
         elif command == "hold":
             kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=lambda event: time.sleep(60))
         elif command.startswith("die_after="):
             number = int(command.removeprefix("die_after="))
             kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=lambda event: die(event, number))
         else:
-            kogata.Index(index_path, model=StandIn()).add(folder, workers=1)
+            kogata.Index(index_path, model=StandIn()).add(folder, workers=1, progress=tell)
     except kogata.KogataError as error:
         print(f"{type(error).__name__}: {error} | {error.hint}", flush=True)
         sys.exit(1)
+
+
+def tell(event: ProgressEvent) -> None:
+    """A line for every event, so that a test can tell how far this is."""
+    print(".", flush=True)
 
 
 def die(event: ProgressEvent, number: int) -> None:

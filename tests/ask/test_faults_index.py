@@ -63,7 +63,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     # Not communicate(): it reads past what readline() has already buffered of a fast process.
     assert process.stdout is not None
     with process:
-        said = process.stdout.read()
+        said = "".join(line for line in process.stdout if line != ".\n")
     return process.returncode, said
 
 
@@ -137,13 +137,17 @@ def kill_at_random(tmp_path: Path, docs: Path, kills: int, how: int, command: st
         assert finish(start(timed, docs))[0] == 0
         identity = "standin-2"
     whole = start(timed, docs, command)
-    began = time.monotonic()
-    assert finish(whole)[0] == 0
-    seconds = time.monotonic() - began
+    assert whole.stdout is not None
+    with whole:
+        n_events = len(whole.stdout.readlines())
+    assert whole.returncode == 0
     before, cut_short = 0, 0
     for _ in range(kills):
         process = start(path, docs, command)
-        time.sleep(rng.uniform(0, seconds))
+        assert process.stdout is not None
+        for _ in range(rng.randrange(n_events)):
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.02))
         process.send_signal(how)
         status, _ = finish(process)
         cut_short += status != 0

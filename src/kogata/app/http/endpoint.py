@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from kogata.app.http.errors import ApiError, from_kogata, invalid
@@ -67,6 +67,8 @@ class Endpoint:
                 return await _unless_gone(request, self.handler(request, *arguments), seconds)
             except ApiError as error:
                 return error.response()
+            except ClientDisconnect:  # in the middle of its body
+                return Response(status_code=CLIENT_GONE)
             except msgspec.DecodeError as error:
                 return invalid(error).response()
             except UnicodeDecodeError:

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from kogata.app.http.errors import ApiError
 from kogata.app.http.metrics import Metrics
@@ -182,7 +181,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin in self._rules.origins:
             return
-        if urlsplit(origin).netloc.lower() != headers.get("host", "").strip().lower():
+        if origin.partition("://")[2].lower() != headers.get("host", "").strip().lower():
             raise ApiError(
                 403, f"Pages from {origin[:100]!r} may not call this server. Start it with --allow-origin to let them.",
                 code="origin_not_allowed",

@@ -68,6 +68,9 @@ class Engine:
         self._index = Index(start.index, model=start.model, precision=start.precision, threads=start.threads)  # type: ignore[arg-type]
         self._encoder: Any = Batcher(self._index.encoder())
         self._indexing = Indexing(self._index, tell)
+        if not self._index.path.exists():  # made before anybody can search in what is half made
+            with suppress(KogataError):  # the indexing tries again, and says what is wrong
+                self._know()
         self._indexing.start(self._know)
 
     def close(self) -> None:

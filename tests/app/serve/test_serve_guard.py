@@ -1,0 +1,149 @@
+"""Who may call, decided before any route: the guard around an application that always answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kogata.app.http.guard import Guard, Limits, Rules
+from kogata.app.http.metrics import Metrics
+
+
+class Answer:
+    def __init__(self, messages: list[Any]) -> None:
+        self.status: int = messages[0]["status"]
+        self.headers = {name.lower().decode(): value.decode() for name, value in messages[0]["headers"]}
+        self.body = b"".join(message.get("body", b"") for message in messages[1:])
+
+
+def ask(
+    rules: Rules, method: str = "GET", path: str = "/v1/status", body: list[bytes] | None = None, pause: float = 0.0,
+    guard: Guard | None = None, **headers: str,
+) -> Answer:  # fmt: skip
+    """The answer to one request; the application reads its body."""
+    given = {"host": "127.0.0.1:8420", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    pieces = list(body or [b""])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": method, "path": path, "client": ("127.0.0.1", 1),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items() if value],
+    }  # fmt: skip
+    asyncio.run((guard or Guard(_good, rules, Metrics(), lambda record: None))(scope, receive, send))
+    return Answer(sent)
+
+
+async def _good(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200), ("127.0.0.1:8420", 200), ("localhost:1", 200), ("LOCALHOST", 200), ("[::1]:8420", 200),
+        ("192.168.1.7:8420", 200), ("app.localhost", 200), ("box.lan", 200), ("Box.LAN:8420", 200),
+        ("evil.example", 403), ("evil.example:8420", 403), ("127.0.0.1.evil.example", 403), ("localhost.evil.example",
+        403),
+        ("box.lan.evil.example", 403), ("", 403), ("127.0.0.1@evil.example", 403), ("evillocalhost", 403), ("[::1",
+        403),
+        ("127.0.0.1:8420:1", 403), ("box.lan.", 403), ("127.1", 403), ("0x7f000001", 403),
+    ],
+)  # fmt: skip
+def test_only_known_hosts(host: str, status: int) -> None:
+    assert ask(Rules(hosts=frozenset({"box.lan"})), host=host).status == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8420", 200), ("", 200), ("https://mine.example", 200), ("http://evil.example", 403),
+        ("null", 403),
+        ("http://127.0.0.1:9999", 403), ("http://127.0.0.1", 403), ("http://127.0.0.1:8420.evil.example", 403),
+        ("http://mine.example", 403), ("file://", 403), ("http://[", 403), ("chrome-extension://abc", 403),
+    ],
+)  # fmt: skip
+def test_only_known_origins(origin: str, status: int) -> None:
+    rules = Rules(origins=frozenset({"https://mine.example"}))
+    assert ask(rules, "POST", origin=origin).status == status
+
+
+def test_a_page_that_may_call_is_told_so_and_others_not() -> None:
+    rules = Rules(key="secret-key", origins=frozenset({"https://mine.example"}))
+    asked = ask(rules, "OPTIONS", origin="https://mine.example", access_control_request_method="POST")
+    assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, "https://mine.example")
+    assert "authorization" in asked.headers["access-control-allow-headers"]
+    refused = ask(rules, origin="https://mine.example")  # an error can be read by the page as well
+    assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, "https://mine.example")
+    other = ask(rules, "OPTIONS", origin="https://evil.example")
+    assert other.status == 403
+    assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ("Bearer secret-key", 200), ("bearer secret-key", 200), ("Bearer  secret-key ", 200), ("", 401), ("Bearer",
+        401),
+        ("Bearer ", 401), ("Bearer secret-ke", 401), ("Bearer secret-key2", 401), ("Basic secret-key", 401),
+        ("Bearer sécret", 401), ("secret-key", 401),
+    ],
+)  # fmt: skip
+def test_the_key(given: str, status: int) -> None:
+    answer = ask(Rules(key="secret-key"), authorization=given)
+    assert answer.status == status
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/health", 200), ("/", 200), ("/static/app.js", 200), ("/metrics", 401), ("/openapi.json", 401), ("/v1/models",
+     401),
+     ("//health", 401), ("/health/", 401)],
+)  # fmt: skip
+def test_what_is_open_without_the_key(path: str, status: int) -> None:
+    assert ask(Rules(key="secret-key"), path=path).status == status
+
+
+def test_limits_on_headers_and_bodies() -> None:
+    rules = Rules(limits=Limits(body=10, upload=20, headers=5, header_bytes=200))
+    assert ask(rules, **{f"x{n}": "1" for n in range(5)}).status == 431
+    assert ask(rules, x="y" * 200).status == 431
+    assert ask(rules, "POST", content_length="11").status == 413
+    assert ask(rules, "POST", body=[b"12345", b"67890", b"1"]).status == 413
+    assert ask(rules, "POST", body=[b"12345", b"67890"]).status == 200
+    assert ask(rules, "POST", "/v1/documents", body=[b"12345678901"]).status == 200
+    assert ask(rules, "POST", "/v1/documents", content_length="21").status == 413
+
+
+def test_a_body_that_stops_arriving() -> None:
+    answer = ask(Rules(limits=Limits(body_seconds=0.05)), "POST", body=[b"a", b"b"], pause=0.2)
+    assert answer.status == 408
+    assert b"0 seconds" in answer.body
+
+
+def test_requests_beyond_the_limit_are_told_when_to_come_again() -> None:
+    rules = Rules(limits=Limits(in_flight=0))
+    answer = ask(rules)
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    assert ask(rules, path="/health").status == 200
+
+
+def test_every_answer_carries_an_id_and_is_not_framed_or_sniffed() -> None:
+    for answer in (ask(Rules()), ask(Rules(), host="evil.example")):
+        assert len(answer.headers["x-request-id"]) == 32
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+    assert ask(Rules(), x_request_id="abc-1").headers["x-request-id"] == "abc-1"
+    assert ask(Rules(), x_request_id="a\r\nset-cookie: x").headers["x-request-id"] != "a\r\nset-cookie: x"

@@ -146,6 +146,23 @@ def test_the_key_leaves_the_address_and_goes_with_every_request(open_page: Open,
     page.locator("#uploads .state.meaning").wait_for()
 
 
+@pytest.mark.parametrize("written", ["abc+/=def", "abc%2B%2F%3Ddef"])
+def test_a_key_may_hold_any_sign(open_page: Open, library: Library, written: str) -> None:
+    library.key = "abc+/=def"
+    page = open_page(f"#key={written}")
+    page.get_by_text("8 documents").wait_for()
+    assert page.url.endswith("/#")
+
+
+def test_escape_closes_the_reader_and_keeps_what_was_typed(open_page: Open) -> None:
+    page = open_page("#doc=1&from=0&to=6&q=decoding")
+    page.wait_for_selector("#reader mark")
+    page.focus("#query")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#reader", state="hidden")
+    assert page.input_value("#query") == "decoding"
+
+
 def test_without_the_key_the_page_asks_for_it(open_page: Open, library: Library) -> None:
     library.key = "secret"
     page = open_page("#q=decoding+bytes+64k+tokens")
@@ -315,10 +332,14 @@ def axe_script() -> str:
     return (Path(found.submodule_search_locations[0]) / "axe.min.js").read_text("utf-8")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en", "ja"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_no_serious_fault(open_page: Open, library: Library, language: str, theme: str, width: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "language", "theme"),
+    [
+        (1280, "en", "light"), (1280, "en", "dark"), (1280, "ja", "light"), (1280, "ja", "dark"),
+        (390, "en", "dark"), (390, "ja", "light"),
+    ],
+)  # fmt: skip
+def test_axe_finds_no_serious_fault(open_page: Open, library: Library, width: int, language: str, theme: str) -> None:
     script = axe_script()
     locale = {"en": "en-GB", "ja": "ja-JP"}[language]
     page = open_page(width=width, locale=locale, color_scheme=theme, bypass_csp=True)

@@ -41,6 +41,7 @@ def test_an_answer_comes_with_its_source_and_opens_it_at_the_sentence(open_page:
     card = page.locator(".card").first
     assert card.locator("h3").inner_text() == "nsa.pdf"
     assert "papers" in card.inner_text()
+    assert "Native Sparse Attention" in card.inner_text()
     assert "page\u00a02" in card.inner_text()
     assert "Decoding speed" in card.inner_text()
     assert card.locator("mark").inner_text() == DECODING
@@ -252,3 +253,13 @@ def test_a_later_question_wins_over_an_earlier_slow_one(open_page: Open, library
     page.get_by_role("button", name="Source 1: nsa.pdf").wait_for()
     page.wait_for_timeout(1_200)
     assert page.locator(".card h3").first.inner_text() == "nsa.pdf"
+
+
+def test_a_few_kanji_do_not_make_an_english_text_japanese(open_page: Open, library: Library) -> None:
+    library.add(Document("/home/mori/papers/name.txt", 'Herring is called nishin (鰊, "spring herald") in Japan.'))
+    page = open_page("#mode=search&q=herring")
+    assert page.locator(".card blockquote").get_attribute("lang") == "en"
+    page.fill("#query", "潮位")
+    page.press("#query", "Enter")
+    page.get_by_text("潮位観測の手引き.md").first.wait_for()
+    assert page.locator(".card blockquote").first.get_attribute("lang") == "ja"

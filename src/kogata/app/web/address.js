@@ -41,10 +41,13 @@ export function follow(shower) {
 
 /** The key that a link brought along (#key=…), taken out of the address so that it is not passed on with it. */
 export function takeKey() {
-  const written = new URLSearchParams(location.hash.slice(1));
-  const key = written.get("key");
-  if (key === null) return null;
-  written.delete("key");
-  history.replaceState(history.state, "", "#" + written);
-  return key;
+  const written = location.hash.slice(1).split("&");
+  const found = written.find((part) => part.startsWith("key="));
+  if (found === undefined) return null;
+  history.replaceState(history.state, "", "#" + written.filter((part) => part !== found).join("&"));
+  try {
+    return decodeURIComponent(found.slice(4)); // a "+" is one, not a blank
+  } catch {
+    return found.slice(4);
+  }
 }

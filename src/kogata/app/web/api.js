@@ -93,23 +93,25 @@ export const removeDocument = (id) => json("DELETE", `v1/documents/${id}`);
 export const emptyUploads = () => json("DELETE", "v1/uploads");
 export const fileAddress = (id) => `v1/documents/${id}/file`;
 
-// What a browser shows by itself without running anything in it. HTML and SVG would run as a part of this page.
-const SHOWN = new Set(["application/pdf", "image/png", "image/jpeg", "image/gif", "image/webp", "text/plain"]);
+// What a browser shows by itself without running anything in it: HTML and SVG would run as a part of this page.
+const SHOWN_KINDS = new Set(["pdf", "txt", "md"]);
+const SHOWN_TYPES = new Set(["application/pdf", "text/plain"]);
 
 /**
  * Open a document's file in a new tab, or save it where a browser does not show its kind safely. It is fetched, because
  * only a request can carry the key. Must be called while a click is handled. Returns whether a tab was refused.
  */
-export async function openFile(id, name, page) {
-  const tab = open("", "_blank");
+export async function openFile({ id, name, kind, page }) {
+  const shown = SHOWN_KINDS.has(kind);
+  const tab = shown ? open("", "_blank") : null;
   try {
     const response = await request("GET", fileAddress(id), { patient: false });
     const blob = await response.blob();
     const url = URL.createObjectURL(blob);
     setTimeout(() => URL.revokeObjectURL(url), 600_000);
-    if (tab && SHOWN.has(blob.type.split(";")[0])) {
+    if (tab && SHOWN_TYPES.has(blob.type.split(";")[0])) {
       tab.opener = null;
-      tab.location = blob.type === "application/pdf" && page ? `${url}#page=${page}` : url;
+      tab.location = kind === "pdf" && page ? `${url}#page=${page}` : url;
       return false;
     }
     tab?.close();
@@ -117,7 +119,7 @@ export async function openFile(id, name, page) {
     link.href = url;
     link.download = clean(name);
     link.click();
-    return tab === null;
+    return shown && tab === null;
   } catch (error) {
     tab?.close();
     throw error;

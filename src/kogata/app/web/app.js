@@ -145,9 +145,14 @@ async function pulse() {
   if (polling || document.hidden) return;
   polling = true;
   try {
+    const known = JSON.stringify(status);
     status = await api.getStatus();
-    drawAll();
-    showTypes(read());
+    if (JSON.stringify(status) !== known) {
+      drawAll();
+      showTypes(read());
+    } else {
+      drawUploads(status);
+    }
   } catch (error) {
     console.warn(error);
   } finally {
@@ -194,7 +199,7 @@ function onKey(event) {
   const inReader = $("#reader").contains(target);
   const down = target.id === "query" || target === document.body || target.matches(".open");
   const act = {
-    Escape: closeReader,
+    Escape: read().doc && closeReader,
     "/": !typing && toBox,
     "?": !typing && (() => $("#help").showModal()),
     j: !typing && (() => step(1)),
@@ -203,7 +208,7 @@ function onKey(event) {
     ArrowUp: target.matches(".open") && (() => step(-1)),
   }[event.key];
   if (!act) return;
-  if (event.key !== "Escape") event.preventDefault(); // Escape also empties the box and leaves full screen
+  event.preventDefault();
   act();
 }
 

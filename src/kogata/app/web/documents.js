@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { $, confirm, el, fill, langOf, notice, pathOf, whereIs } from "./dom.js";
 import { showIndexing } from "./progress.js";
-import { fileLink, openReader } from "./results.js";
+import { fileLink, openReader, titleOf } from "./results.js";
 import { day, explain, language, number, reason, size, t } from "./strings.js";
 
 const PAGE = 100; // documents on one page
@@ -15,6 +15,7 @@ let offset = 0;
 let reading = null; // AbortController
 let readAt = 0;
 let stale = false; // the list is older than the status
+let soon = null; // timer of the next reading
 let visible = false;
 let onChange = () => {};
 
@@ -46,7 +47,8 @@ export function drawDocuments(newStatus = status) {
   drawFolders();
   drawChoices();
   if (list && (again || foldersMoved)) drawList();
-  if (visible && stale && (!status.indexing.running || Date.now() - readAt > SOON)) readList();
+  clearTimeout(soon);
+  if (visible && stale) soon = setTimeout(readList, status.indexing.running ? readAt + SOON - Date.now() : 0);
 }
 
 const paths = (of) => of?.folders.map((folder) => folder.path) ?? [];
@@ -152,23 +154,29 @@ function row(document_) {
   const { id, path, state } = document_;
   const { name, folder } = whereIs(path, paths(status));
   const label = el("bdi", { lang: langOf(name) }, name);
-  const facts = [document_.n_pages && t.pages(document_.n_pages), size(document_.size), document_.modified && day(document_.modified)];
+  const title = titleOf(document_, name);
+  const facts = [
+    document_.n_pages && t.pages(document_.n_pages),
+    document_.size > 0 && size(document_.size),
+    document_.modified > 0 && day(document_.modified),
+  ].filter(Boolean).join(" · ");
   return el("li", { class: "document" },
     el("div", { class: "name" },
       state === "skipped"
         ? el("span", {}, label)
         : el("button", { type: "button", class: "open", "data-at": `${id}:`, onclick: () => openReader(id) }, label),
       el("p", { class: "where" },
-        el("span", { class: "kind" }, document_.kind),
+        document_.kind && el("span", { class: "kind" }, document_.kind),
         pathOf(folder, { title: path }),
-        el("span", {}, facts.filter(Boolean).join(" · ")),
+        title && el("bdi", { lang: langOf(title) }, title),
+        facts && el("span", {}, facts),
       ),
       state === "skipped" && el("p", { class: "why" },
         el("strong", {}, reason(document_.code)),
         language === "en" && document_.reason && el("span", { class: "quiet" }, document_.reason)),
     ),
     el("span", { class: `state ${state}`, title: t.statesHint[state] }, t.states[state] ?? state),
-    fileLink(id, name),
+    fileLink({ id, name, kind: document_.kind }),
     el("button", { type: "button", class: "plain close", "aria-label": t.remove(name), title: t.remove(name), onclick: () => remove(document_, name) }),
   );
 }

@@ -60,8 +60,16 @@ export function marked(text, spans) {
   return [...nodes, cut(at)].filter((node) => node !== "");
 }
 
-/** The language of a text, for its font and its line breaks. */
-export const langOf = (text) => (/[\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]/.test(text) ? "ja" : "en");
+const JAPANESE = /[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]/g;
+
+/** The language of a text, for its font and its line breaks: Japanese where an eighth of its beginning is. */
+export function langOf(text) {
+  const beginning = text.slice(0, 2000);
+  return (beginning.match(JAPANESE)?.length ?? 0) * 8 > beginning.length ? "ja" : "en";
+}
+
+/** What stands between two sentences: a blank, but none next to a Japanese character. */
+export const gap = (left, right) => (langOf(left.slice(-1)) === "ja" || langOf(right.slice(0, 1)) === "ja" ? "" : " ");
 
 /** Name and folder of a path, the folder beginning at the indexed folder it is in: "papers/2026". */
 export function whereIs(path, roots) {

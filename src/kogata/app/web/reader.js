@@ -93,7 +93,7 @@ function drawHead(mine) {
   fill($("#reader-place"), pathOf(folder, { title: mine.path }), where.map((part) => el("span", { lang: langOf(part) }, part)));
   const file = $("#reader-file");
   file.href = api.fileAddress(mine.id);
-  file.onclick = (event) => openOriginal(event, mine.id, name, mine.page);
+  file.onclick = (event) => openOriginal(event, { ...mine, name });
   file.hidden = false;
 }
 

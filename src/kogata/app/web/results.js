@@ -2,7 +2,7 @@
 
 import { go, read } from "./address.js";
 import * as api from "./api.js";
-import { $, el, fill, langOf, marked, notice, pathOf, whereIs } from "./dom.js";
+import { $, el, fill, gap, langOf, marked, notice, pathOf, whereIs } from "./dom.js";
 import { showIndexing } from "./progress.js";
 import { explain, language, note, number, t } from "./strings.js";
 
@@ -99,14 +99,13 @@ function answered(answer) {
     const citation = byNumber.get(sentence.citation);
     const last = answer.sentences[index + 1]?.citation !== sentence.citation;
     const text = sentence.text.trim();
-    const japanese = langOf(text) === "ja";
     return [
       el("span", { lang: langOf(text) }, text),
       last && citation && el("button", {
         type: "button", class: "cite", "aria-label": t.citation(citation.number, whereIs(citation.path, []).name),
         onclick: () => openReader(documentOf(citation), citation),
       }, number(citation.number)),
-      japanese ? null : " ",
+      gap(text, answer.sentences[index + 1]?.text.trim() ?? ""),
     ];
   });
   return [
@@ -126,7 +125,6 @@ function answered(answer) {
 function quotation(citation) {
   const before = citation.before.trim();
   const after = citation.after.trim();
-  const gap = (left, right) => (/[\u3000-\u9fff\uff00-\uffef]$/.test(left) || /^[\u3000-\u9fff\uff00-\uffef]/.test(right) ? "" : " ");
   const text = citation.text.trim();
   return el("blockquote", { lang: langOf(text) },
     before && `…${gap(before, before)}${before}${gap(before, text)}`,
@@ -185,7 +183,8 @@ const notes = (sentences) =>
 
 function card(id, source, label, quote, scores) {
   const { name, folder } = whereIs(source.path, roots());
-  const where = [source.page != null && t.page(source.page), source.heading.slice(-2).join(" › ")].filter(Boolean);
+  const heading = source.heading.slice(-2);
+  const where = [titleOf(source, name), source.page != null && t.page(source.page), heading.join(" › ")].filter(Boolean);
   const open = () => openReader(id, source);
   return el("li", { class: "card" },
     el("div", { class: "head" },
@@ -197,29 +196,35 @@ function card(id, source, label, quote, scores) {
               el("bdi", { lang: langOf(name) }, name)),
       ),
       el("p", { class: "where" },
-        el("span", { class: "kind" }, source.kind),
+        source.kind && el("span", { class: "kind" }, source.kind),
         pathOf(folder, { title: source.path }),
         where.map((part) => el("span", { lang: langOf(part) || language }, part)),
       ),
     ),
     el("div", { class: "quote", onclick: () => id !== undefined && getSelection().isCollapsed && open() }, quote),
     el("p", { class: "foot" },
-      id !== undefined && fileLink(id, name, source.page),
+      id !== undefined && fileLink({ id, name, kind: source.kind, page: source.page }),
       scores && el("small", { title: t.scoresHint }, scores),
     ),
   );
 }
 
-/** A link that opens a document's own file. */
-export function fileLink(id, name, page) {
-  return el("a", { href: api.fileAddress(id), class: "file", onclick: (event) => openOriginal(event, id, name, page) }, t.original);
+/** A document's title where it says more than its name and the heading. */
+export function titleOf({ title, heading = [] }, name) {
+  const said = [name, name.replace(/\.[^.]*$/, ""), ...heading.slice(-2)];
+  return title && !said.includes(title) ? title : "";
+}
+
+/** A link that opens a document's own file: {id, name, kind, page}. */
+export function fileLink(file) {
+  return el("a", { href: api.fileAddress(file.id), class: "file", onclick: (event) => openOriginal(event, file) }, t.original);
 }
 
 /** Open a document's file for a click on a link to it; says so where that does not work. */
-export async function openOriginal(event, id, name, page) {
+export async function openOriginal(event, file) {
   event.preventDefault();
   try {
-    if (await api.openFile(id, name, page)) notice(t.blocked);
+    if (await api.openFile(file)) notice(t.blocked);
   } catch (error) {
     notice([404, 409, 410].includes(error.status) ? t.gone : explain(error));
   }

@@ -316,7 +316,9 @@ def main() -> None:
     incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the http process ends us in time
+    # Ctrl-C goes to the whole group, and a service manager tells every process: the http process ends us in time.
+    for told in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(told, signal.SIG_IGN)
     waiting: queue.SimpleQueue[FromEngine | None] = queue.SimpleQueue()
 
     def write() -> None:

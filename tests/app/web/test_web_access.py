@@ -201,6 +201,15 @@ def test_a_server_that_is_gone_is_waited_for(open_page: Open) -> None:
     page.wait_for_function("() => document.querySelector('#banner').textContent === ''")
 
 
+def test_what_is_wrong_with_the_index_is_said(open_page: Open, library: Library) -> None:
+    page = open_page("#doc=99999")
+    page.locator("#reader [role=alert]").wait_for()
+    refusal = '{"error": {"message": "The index is damaged.", "type": "x", "param": null, "code": "x"}}'
+    page.route("**/v1/status", lambda route: route.fulfill(status=500, body=refusal))
+    page.reload()
+    page.get_by_text("The index is damaged.").wait_for()
+
+
 def test_a_refused_question_says_why(open_page: Open) -> None:
     page = open_page()
     refusal = '{"error": {"message": "The query is <b>too long</b>.", "type": "x", "param": null, "code": "x"}}'
@@ -298,14 +307,14 @@ def scenes(page: Page, library: Library, language: str) -> Any:
     yield "key"
 
 
-@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize(("language", "width"), [("en", 390), ("ja", 390), ("en", 320)])
 def test_a_phone_shows_everything_within_its_width_and_large_enough_to_touch(
-    open_page: Open, library: Library, language: str
+    open_page: Open, library: Library, language: str, width: int
 ) -> None:
     locale = {"en": "en-GB", "ja": "ja-JP"}[language]
-    page = open_page(width=390, height=844, locale=locale, has_touch=True, is_mobile=True)
+    page = open_page(width=width, height=844, locale=locale, has_touch=True, is_mobile=True)
     for scene in scenes(page, library, language):
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), scene
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, scene
         small = page.evaluate(
             """() => {
                 const modal = document.querySelector(':modal') ?? document;

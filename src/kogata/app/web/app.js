@@ -6,13 +6,15 @@ import { $, el, fill, langOf } from "./dom.js";
 import { drawDocuments, showDocuments, startDocuments } from "./documents.js";
 import { closeReader, drawReader, showReader, startReader } from "./reader.js";
 import { drawResults, showResults } from "./results.js";
-import { fillIn, language, number, setLanguage, t } from "./strings.js";
+import { explain, fillIn, language, number, setLanguage, t } from "./strings.js";
 import { drawUploads, startUploads, uploadsRunning } from "./uploads.js";
 
 const BUSY = 1_000; // ms between two looks at the server while it indexes
 const IDLE = 10_000;
 
 let status = null;
+
+const roots = () => (status ? [...status.folders.map((folder) => folder.path), status.uploads.folder] : []);
 
 // --- views
 
@@ -30,7 +32,7 @@ function show() {
   showForm(place);
   if (!documents) showResults(place);
   showDocuments(documents);
-  showReader(place, status ? [...status.folders.map((folder) => folder.path), status.uploads.folder] : []);
+  showReader(place, roots());
   document.title = documents ? `${t.viewDocuments} · Kogata` : place.q ? `${place.q} · Kogata` : "Kogata";
 }
 
@@ -133,7 +135,7 @@ function drawAll() {
   drawResults(status ?? undefined);
   drawDocuments(status ?? undefined);
   drawUploads(status ?? undefined);
-  drawReader();
+  drawReader(roots());
 }
 
 let timer = null;
@@ -154,7 +156,7 @@ async function pulse() {
       drawUploads(status);
     }
   } catch (error) {
-    console.warn(error);
+    fill($("#overview"), el("p", { class: "bad", role: "alert" }, explain(error)));
   } finally {
     polling = false;
     timer = setTimeout(pulse, status?.indexing.running || uploadsRunning() ? BUSY : IDLE);

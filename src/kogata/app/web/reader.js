@@ -173,5 +173,9 @@ export function startReader() {
   });
 }
 
-/** Show the head in another language. */
-export const drawReader = () => open?.path && drawHead(open);
+/** Show the head anew: after the language or the folders have changed. */
+export function drawReader(roots) {
+  if (!open) return;
+  open.roots = roots;
+  if (open.path) drawHead(open);
+}

@@ -129,7 +129,9 @@ const en = {
   unreachable: "Kogata cannot be reached. This page goes on by itself when it is back.",
   failed: "That did not work",
   errors: {
-    0: "Kogata cannot be reached.", 413: "The file is too large.", 415: "Files of this kind cannot be added.", 429: "Too many requests at once. Try again in a moment.", 507: "The disk is full.",
+    0: "Kogata cannot be reached.", 413: "The file is too large.", 415: "Files of this kind cannot be added.",
+    429: "Too many requests at once. Try again in a moment.",
+    503: "Kogata is getting ready. Try again in a moment.", 507: "The disk is full.",
   },
   gone: "The document is no longer in the index, or its file is no longer there.",
   blocked: "The browser did not open a tab, so the file was saved instead.",
@@ -270,7 +272,8 @@ const ja = {
   unreachable: "Kogata に接続できません。戻ると自動で続きます。",
   failed: "うまくいきませんでした",
   errors: {
-    0: "Kogata に接続できません。", 413: "ファイルが大きすぎます。", 415: "この種類のファイルは追加できません。", 429: "要求が多すぎます。少し待ってからもう一度試してください。", 507: "ディスクがいっぱいです。",
+    0: "Kogata に接続できません。", 413: "ファイルが大きすぎます。", 415: "この種類のファイルは追加できません。", 429: "要求が多すぎます。少し待ってからもう一度試してください。",
+    503: "Kogata の準備をしています。少し待ってからもう一度試してください。", 507: "ディスクがいっぱいです。",
   },
   gone: "この文書は索引にないか、ファイルがなくなっています。",
   blocked: "タブを開けなかったので、ファイルを保存しました。",

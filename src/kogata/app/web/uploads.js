@@ -34,6 +34,7 @@ export function startUploads(changed, drop) {
     event.dataTransfer.dropEffect = "copy";
     overlay.hidden = false;
   });
+  addEventListener("beforeunload", (event) => sending && event.preventDefault()); // asks before files are lost
   addEventListener("dragleave", (event) => event.relatedTarget === null && (overlay.hidden = true));
   addEventListener("drop", (event) => {
     if (!holdsFiles(event)) return;

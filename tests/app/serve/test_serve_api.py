@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import statistics
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -246,3 +248,14 @@ def test_the_http_process_stays_small() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"numpy", "kogata._native", "kogata.run", "kogata.weights", "kogata.ops", "kogata.ask.index", "sqlite3"}
     assert heavy & set(loaded) == set()
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement(server: Server) -> None:
+    """40 ms a request, where Nagle's algorithm is left on."""
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        server.http.get("/health")
+        return time.perf_counter() - began
+
+    assert statistics.median(seconds() for _ in range(21)) < 0.03

@@ -1,7 +1,7 @@
 """Does the first answer sentence contain a right answer, and is a question refused when its passage is taken out?
 
     python bench/answer_quality.py               # figures on XQuAD (English) and JSQuAD (Japanese)
-    python bench/answer_quality.py --fit         # fits the constants of ask/evidence.py and prints them
+    python bench/answer_quality.py --fit         # fits the constants of evidence.py and prints them
 
 Everything goes through a real index of the passages. Each question is asked twice: as it is, and with every chunk of
 its passage left out of the ranking, which makes it (nearly) unanswerable: other paragraphs of the article remain.
@@ -28,7 +28,7 @@ from _retrieval_sets import DATA, load
 from kogata import Encoder
 from kogata.ask.answers import answer as ask
 from kogata.ask.answers import evidence as ev
-from kogata.ask.search import retrieve
+from kogata.ask.search import fusion, retrieve
 from kogata.ask.search.retrieve import Ranking
 
 
@@ -97,12 +97,14 @@ def questions(name: str) -> tuple[list[str], list[Question]]:
 
 
 def without(ranking: Ranking, numbers: dict[int, int], passage: int) -> Ranking:
-    """The ranking with every chunk of a passage left out."""
+    """The ranking had the passage never been indexed: fused anew, as scores standardised with it would tell of it."""
     keep = np.array([numbers[int(id_)] != passage for id_ in ranking.ids_C], dtype=bool)
-    return Ranking(
-        ranking.ids_C[keep], ranking.scores_C[keep], ranking.meaning_C[keep], ranking.words_C[keep], ranking.query_D,
-        ranking.mode, ranking.notes,
-    )  # fmt: skip
+    ids, meaning, words = ranking.ids_C[keep], ranking.meaning_C[keep], ranking.words_C[keep]
+    found = ranking.words_C[~np.isnan(ranking.words_C)]
+    floor = found.min() if len(found) == retrieve.CANDIDATES else 0.0
+    fused = fusion.fuse(meaning, np.where(np.isnan(words), floor, words), fusion.WEIGHT)
+    order = fusion.best_first(fused, ids, len(ids))
+    return Ranking(ids[order], fused[order], meaning[order], words[order], ranking.query_D, ranking.mode, ranking.notes)
 
 
 def ask_all(name: str, encoder: Encoder) -> list[Asked]:
@@ -141,7 +143,7 @@ def first_right(asked: list[Asked], weights: np.ndarray) -> float:
 
 
 def decide(features: np.ndarray, scores: np.ndarray, passage_words: tuple[float, ...]) -> np.ndarray:
-    """Confidence features as ask/evidence.py makes them, under other sentence weights."""
+    """Confidence features as evidence.py makes them, under other sentence weights."""
     return ev.Evidence(((0, 0, 0),) * len(scores), features, scores, passage_words).confidence_features()
 
 
@@ -149,7 +151,8 @@ def fit_sentences(asked: list[Asked], decay: float = 1e-3) -> np.ndarray:
     """Weights that maximise the probability of a right sentence of the right passage (softmax over a question's)."""
     import torch
 
-    scale = torch.tensor([10.0, 10.0, 1, 1, 1, 1, 1, 1], dtype=torch.float64)  # similarities move in tenths
+    tenths = {"similarity", "gist", "late_similarity", "asking"}  # the range that these move in
+    scale = torch.tensor([10.0 if name in tenths else 1.0 for name in ev.FEATURES], dtype=torch.float64)
     rows = [(torch.tensor(a.features) * scale, torch.tensor(a.right & a.of_passage)) for a in asked]
     rows = [(x, y) for x, y in rows if bool(y.any())]
     weights = torch.zeros(len(ev.FEATURES), dtype=torch.float64, requires_grad=True)

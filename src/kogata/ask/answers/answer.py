@@ -166,7 +166,7 @@ def read(store: Store, encoder: Encoder | None, query: str, ranking: Ranking, hi
     question = None
     passage_tokens: Sequence[TokenVectors | None] = [None] * len(first)
     if encoder is not None and ranking.query_D is not None and first:
-        question = encoder.encode_tokens([query], kind="query")[0].vectors_TH
+        question = encoder.encode_tokens([query], kind="query")[0]
         passage_tokens = encoder.encode_tokens([hit.text for hit in first], kind="document")
     passages = [
         Passage(hit.text, hit.score - first[0].score if question is not None else 0.0, tokens)

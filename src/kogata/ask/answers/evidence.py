@@ -3,7 +3,8 @@
 Each sentence is judged inside its passage: every token of the question looks for the token most like it in the sentence
 ("late interaction", Khattab and Zaharia, arXiv 2004.12832), both as the embedder sees them in context. So "he" is near
 the man the passage is about. Rare words of the question in the sentence, or in the one before, count as well, and so
-does an amount or a name where the question asks for one. The weights are what
+does an amount or a name where the question asks for one. A Japanese question names first what it is about, which the
+passage often leaves out, and last what it asks of it: its second half counts more. The weights are what
 `bench/answer_quality.py --fit` prints; it says on which questions.
 
 Shapes: S sentences, F features, T tokens, H width of the embedder.
@@ -12,6 +13,7 @@ Shapes: S sentences, F features, T tokens, H width of the embedder.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,13 +30,18 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-FEATURES = ("similarity", "gist", "words", "words_before", "standing", "amount", "name", "length")
-WEIGHTS = np.array([15.8, 0.34, 1.8, 1.6, 0.63, 1.87, 1.07, -0.08])
+_JAPANESE = re.compile("[ぁ-ヿ㐀-鿿]")
+
+FEATURES = (
+    "similarity", "gist", "words", "words_before", "standing", "amount", "name", "length", "late_similarity",
+    "late_words", "asking", "words_pointed_at",
+)  # fmt: skip
+WEIGHTS = np.array([6.9, 1.03, 4.03, 1.86, 0.44, 2.14, 1.55, 0.04, 4.3, 2.59, 4.91, 1.51])
 """What a sentence's features count for, in the order of :data:`FEATURES`."""
 
 CONFIDENCE_FEATURES = ("similarity", "words", "passage_words")
-CONFIDENCE_WEIGHTS = np.array([17.7, 3.85, 2.25])
-CONFIDENCE_BIAS = -8.34
+CONFIDENCE_WEIGHTS = np.array([17.59, 2.65, 3.38])
+CONFIDENCE_BIAS = -8.27
 WORDS_ONLY_WEIGHTS = np.array([0.0, 7.08, 3.49])
 WORDS_ONLY_BIAS = -2.45
 THRESHOLD = 0.5
@@ -76,18 +83,19 @@ class Evidence:
 
 
 def weigh(
-    question: str, question_TH: Floats | None, passages: Sequence[Passage], rarity: Mapping[str, float]
+    question: str, tokens: TokenVectors | None, passages: Sequence[Passage], rarity: Mapping[str, float]
 ) -> Evidence:
     """Judge every sentence of the passages.
 
     Args:
         question: The question.
-        question_TH: Vectors of its tokens; None where meaning does not count.
+        tokens: Its tokens; None where meaning does not count.
         passages: Best first.
         rarity: The question's terms and how rare each is (inverse document frequency).
     """
     asks = cues.wanted(question)
     echo = question.rstrip(" ?？。").lower()
+    late = _late_terms(question)
     total = sum(rarity.values()) or 1.0
     centre_H = _centre(passages)
     where: list[tuple[int, int, int]] = []
@@ -97,27 +105,41 @@ def weigh(
         spans = sentences(passage.text)
         found = [frozenset(_present(passage.text[start:end], rarity)) for start, end in spans]
         passage_words.append(sum(rarity[term] for term in frozenset().union(*found)) / total)
-        similar = _similarities(question_TH, passage.tokens, spans, centre_H)
+        similar = _similarities(question, tokens, passage.tokens, spans, centre_H)
         for i, (start, end) in enumerate(spans):
             sentence = passage.text[start:end]
             if not _reads_well(sentence) or echo in sentence.lower():  # the question itself is no answer
                 continue
-            before = found[i - 1] - found[i] if i else frozenset()
+            similarity, gist, late_similarity, asking = similar[i]
+            before = sum(rarity[term] for term in found[i - 1] - found[i]) / total if i else 0.0
             amount, name = asks.offered_by(sentence)
             where.append((number, start, end))
             rows.append(
                 [
-                    *similar[i],
+                    similarity,
+                    gist,
                     sum(rarity[term] for term in found[i]) / total,
-                    sum(rarity[term] for term in before) / total,
+                    before,
                     passage.standing,
                     float(amount),
                     float(name),
                     math.log(end - start),
+                    late_similarity,
+                    sum(rarity[term] for term in found[i] & late) / total,
+                    asking,
+                    before if cues.POINTS_BACK.match(sentence) else 0.0,
                 ]
             )
     features_SF = np.array(rows, dtype=np.float64).reshape(len(rows), len(FEATURES))
     return Evidence(tuple(where), features_SF, features_SF @ WEIGHTS, tuple(passage_words))
+
+
+def _late_terms(question: str) -> frozenset[str]:
+    """The terms that a Japanese question first uses in its second half; none of another's."""
+    if not _JAPANESE.search(question):
+        return frozenset()
+    first = {term.term: term.start + term.end for term in reversed(list(terms(question)))}
+    return frozenset(term for term, middle in first.items() if middle > len(question))
 
 
 def _present(sentence: str, rarity: Mapping[str, float]) -> list[str]:
@@ -132,24 +154,44 @@ def _centre(passages: Sequence[Passage]) -> Floats | None:
 
 
 def _similarities(
-    question_TH: Floats | None, tokens: TokenVectors | None, spans: Sequence[tuple[int, int]], centre_H: Floats | None
-) -> list[tuple[float, float]]:
-    """For each span: the mean over the question's tokens of their best match in it, and the cosine of the means."""
-    if question_TH is None or tokens is None or centre_H is None or not len(question_TH):
-        return [(0.0, 0.0)] * len(spans)
-    question = _unit(question_TH - centre_H)
-    gist = _unit(question_TH.mean(axis=0) - centre_H)
-    matches = question @ _unit(tokens.vectors_TH - centre_H).T
-    starts = tokens.spans_T2[:, 0]
-    similar: list[tuple[float, float]] = []
+    question: str,
+    tokens: TokenVectors | None,
+    passage_tokens: TokenVectors | None,
+    spans: Sequence[tuple[int, int]],
+    centre_H: Floats | None,
+) -> list[tuple[float, float, float, float]]:
+    """How alike the question and each span are.
+
+    Four figures: the mean over the question's tokens of their best match in the span, the cosine of the means, and the
+    first over the second half of a Japanese question only, and over the question word only (0 where there is none).
+    """
+    nothing = (0.0, 0.0, 0.0, 0.0)
+    if tokens is None or passage_tokens is None or centre_H is None or not len(tokens.vectors_TH):
+        return [nothing] * len(spans)
+    asking_T = _touched(tokens, [word.span() for word in cues.ASKING.finditer(question)])
+    late_T = (np.arange(len(asking_T)) >= len(asking_T) // 2) & ~asking_T & bool(_JAPANESE.search(question))
+    gist = _unit(tokens.vectors_TH.mean(axis=0) - centre_H)
+    matches = _unit(tokens.vectors_TH - centre_H) @ _unit(passage_tokens.vectors_TH - centre_H).T
+    starts = passage_tokens.spans_T2[:, 0]
+    similar: list[tuple[float, float, float, float]] = []
     for start, end in spans:
         inside = (starts >= start) & (starts < end)
         if not inside.any():
-            similar.append((0.0, 0.0))
+            similar.append(nothing)
             continue
-        mean = _unit(tokens.vectors_TH[inside].mean(axis=0) - centre_H)
-        similar.append((float(matches[:, inside].max(axis=1).mean()), float(gist @ mean)))
+        mean = _unit(passage_tokens.vectors_TH[inside].mean(axis=0) - centre_H)
+        best_T = matches[:, inside].max(axis=1)
+        late, asking = (float(best_T[those].mean()) if those.any() else 0.0 for those in (late_T, asking_T))
+        similar.append((float(best_T.mean()), float(gist @ mean), late, asking))
     return similar
+
+
+def _touched(tokens: TokenVectors, spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """Which tokens have a character in one of the spans."""
+    touched_T = np.zeros(len(tokens.vectors_TH), dtype=np.bool_)
+    for start, end in spans:
+        touched_T |= (tokens.spans_T2[:, 0] < end) & (tokens.spans_T2[:, 1] > start)
+    return touched_T
 
 
 def _unit(vectors: Floats) -> Floats:

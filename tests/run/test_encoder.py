@@ -127,6 +127,21 @@ def test_dimensions_cut_then_normalise(encoder):
             encoder.encode_query("tides", dimensions=bad)
 
 
+def test_token_ids_give_what_their_text_gives(encoder):
+    texts = ["what is a tide", "The tide rises. " * 200, "潮位"]
+    ids = [encoder.tokenizer.encode(text)[1:-1].tolist() for text in texts]
+    for kind, encode in (("query", encoder.encode_query), ("document", encoder.encode_document)):
+        expected = encode(texts, long_texts="window", dimensions=99)
+        np.testing.assert_array_equal(encoder.encode_ids(ids, kind=kind, long_texts="window", dimensions=99), expected)
+    assert encoder.encode_ids([]).shape == (0, 384)
+    assert encoder.encode_ids([[]]).shape == (1, 384)
+    with pytest.raises(BadInput, match=r"Text 1 has \d+ tokens; .* reads at most 512"):
+        encoder.encode_ids(ids)
+    for bad in (-1, encoder._config.vocab_size, 2**70):
+        with pytest.raises(BadInput, match="Text 1 has a token id outside"):
+            encoder.encode_ids([[5], [bad]])
+
+
 def test_nothing_gives_nothing_and_only_strings_are_taken(encoder):
     assert encoder.encode_query([]).shape == (0, 384)
     with pytest.raises(BadInput, match="Text 1 is of type int"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,13 +151,38 @@ class Encoder:
             BadInput: ``dimensions`` is not between 1 and the model's, ``texts`` holds something else than strings, or a
                 text is too long and was to be refused.
         """
-        return self._encode(texts, "query", dimensions, long_texts)
+        return self._encode_texts(texts, "query", dimensions, long_texts)
 
     def encode_document(
         self, texts: str | Sequence[str], *, dimensions: int | None = None, long_texts: LongTexts = "refuse"
     ) -> Floats:
         """Vectors of passages; everything else as in :meth:`encode_query`."""
-        return self._encode(texts, "document", dimensions, long_texts)
+        return self._encode_texts(texts, "document", dimensions, long_texts)
+
+    def encode_ids(
+        self, ids: Sequence[Sequence[int]], *, kind: Literal["query", "document"] = "document",
+        dimensions: int | None = None, long_texts: LongTexts = "refuse",
+    ) -> Floats:  # fmt: skip
+        """Vectors of texts that are tokens of this model already: float32 [N, D] of length 1.
+
+        Args:
+            ids: Of each text, as the model's tokenizer gives them, without special tokens and prompt, which are added.
+            kind: As what they are read: questions or passages.
+            dimensions, long_texts: As in :meth:`encode_query`.
+
+        Raises:
+            BadInput: An id is not in the model's vocabulary; and as in :meth:`encode_query`.
+        """
+        before = self.tokenizer.n_leading
+        # Without the space at its end, which belongs to the text's first token.
+        framed = self.tokenizer.encode(self.prompts.get(kind, "").rstrip())
+        head, tail = np.split(framed, [len(framed) - (self.tokenizer.n_special - before)])
+        whole: list[NDArray[np.int32]] = []
+        for n, text in enumerate(ids):
+            if not all(0 <= one < self._config.vocab_size for one in text):
+                raise BadInput(f"Text {n} has a token id outside of {self.name}'s 0 to {self._config.vocab_size - 1}.")
+            whole.append(np.concatenate((head, np.array(text, np.int32), tail)))
+        return self._encode(len(whole), lambda begin, end: whole[begin:end], dimensions, long_texts)
 
     def encode_tokens(
         self, texts: Sequence[str], *, kind: Literal["query", "document"] = "document"
@@ -206,30 +231,43 @@ class Encoder:
         right = [(cut + start, cut + end) for start, end in self._readable(text[cut:], prompt)]
         return self._readable(text[:cut], prompt) + right
 
-    def _encode(self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts) -> Floats:
-        width = self.dimensions if dimensions is None else dimensions
-        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= self.dimensions:
-            raise BadInput(f"dimensions is {dimensions!r}; {self.name} gives 1 to {self.dimensions}.")
-        if long_texts not in ("refuse", "window"):
-            raise BadInput(f"long_texts is {long_texts!r}; accepted: refuse, window.")
+    def _encode_texts(
+        self, texts: str | Sequence[str], kind: str, dimensions: int | None, long_texts: LongTexts
+    ) -> Floats:
         several = [texts] if isinstance(texts, str) else list(texts)
         for i, text in enumerate(several):
             if not isinstance(text, str):
                 raise BadInput(f"Text {i} is of type {type(text).__name__}; only strings can be encoded.")
         prompt = self.prompts.get(kind, "")
-        out_ND = np.empty((len(several), width), np.float32)
-        for begin in range(0, len(several), _SLAB):
-            slab = several[begin : begin + _SLAB]
-            out_ND[begin : begin + len(slab)] = self._encode_slab(slab, begin, prompt, long_texts)[:, :width]
+
+        def tokenise(begin: int, end: int) -> list[NDArray[np.int32]]:
+            return self.tokenizer.encode_batch([prompt + text for text in several[begin:end]])
+
+        vectors_ND = self._encode(len(several), tokenise, dimensions, long_texts)
+        return vectors_ND[0] if isinstance(texts, str) else vectors_ND
+
+    def _encode(
+        self, n_texts: int, ids_of: Callable[[int, int], list[NDArray[np.int32]]], dimensions: int | None,
+        long_texts: LongTexts,
+    ) -> Floats:  # fmt: skip
+        """[N, D]. ``ids_of(begin, end)``: the tokens of some of the texts, special ones and prompt included."""
+        width = self.dimensions if dimensions is None else dimensions
+        if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= self.dimensions:
+            raise BadInput(f"dimensions is {dimensions!r}; {self.name} gives 1 to {self.dimensions}.")
+        if long_texts not in ("refuse", "window"):
+            raise BadInput(f"long_texts is {long_texts!r}; accepted: refuse, window.")
+        out_ND = np.empty((n_texts, width), np.float32)
+        for begin in range(0, n_texts, _SLAB):
+            end = min(n_texts, begin + _SLAB)
+            out_ND[begin:end] = self._encode_slab(ids_of(begin, end), begin, long_texts)[:, :width]
         if width < self.dimensions:
             normalise(out_ND)
-        return out_ND[0] if isinstance(texts, str) else out_ND
+        return out_ND
 
-    def _encode_slab(self, texts: list[str], first: int, prompt: str, long_texts: LongTexts) -> Floats:
+    def _encode_slab(self, ids: list[NDArray[np.int32]], first: int, long_texts: LongTexts) -> Floats:
         """[N, H], each of length 1."""
         windows: list[NDArray[np.int32]] = []
         starts: list[int] = []  # a text's first window
-        ids = self.tokenizer.encode_batch([prompt + text for text in texts])
         for n, i in enumerate(ids):
             if len(i) > self.max_length and long_texts == "refuse":
                 raise BadInput(

@@ -230,9 +230,6 @@ def test_pipelined_requests_are_answered_in_turn(server: Server) -> None:
 
 
 def test_a_slow_body_does_not_stop_others(server: Server) -> None:
-    head = (
-        b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
-    )
     slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
     for connection in slow:
         connection.sendall(head(20) + b"{")

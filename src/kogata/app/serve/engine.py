@@ -270,6 +270,8 @@ class Desk:
             return
         if isinstance(result, Future):
             running.append(result)
+            if call.id not in self._running:  # cancelled while its texts were still being counted
+                result.cancel()
             result.add_done_callback(lambda done: self._finish(call.id, _outcome(call.id, done)))
         else:
             self._finish(call.id, Done(call.id, result))

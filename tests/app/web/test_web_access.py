@@ -323,7 +323,8 @@ def test_a_phone_shows_everything_within_its_width_and_large_enough_to_touch(
                     .map((element) => {
                         const extra = getComputedStyle(element, '::before');
                         const box = element.getBoundingClientRect();
-                        const grows = extra.position === 'absolute' && extra.inset.startsWith('-');
+                        const there = extra.content !== 'none' && extra.position === 'absolute';
+                        const grows = there && extra.inset.startsWith('-');
                         const grown = grows ? parseFloat(extra.top) * -2 : 0;
                         return [element.id || element.className || element.textContent, box.height + grown];
                     })

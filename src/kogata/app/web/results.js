@@ -45,7 +45,6 @@ async function look(place) {
     clearTimeout(slow);
     if (mine === running) $("#results").removeAttribute("aria-busy");
   }
-  if (mine !== running) return;
   draw();
   $("#said").textContent = said();
 }

@@ -206,6 +206,18 @@ def test_status_is_the_commands(server: Server) -> None:
     assert status["uploads"]["files"] == 0
 
 
+def test_token_ids_are_as_their_text(server: Server, encoder: kogata.Encoder) -> None:
+    texts = ["The tide gauge was calibrated.", "潮位とは"]
+    ids = [encoder.tokenizer.encode(text)[1:-1].tolist() for text in texts]
+    both = server.post("/v1/embeddings", {"input": ids, "input_type": "query", "dimensions": 64})
+    one = server.post("/v1/embeddings", {"input": ids[0], "input_type": "query", "dimensions": 64})
+    expected = encoder.encode_query(texts, dimensions=64)
+    vectors = np.array([row["embedding"] for row in both.json()["data"]], np.float32)
+    np.testing.assert_array_equal(vectors, expected)
+    np.testing.assert_array_equal(np.float32(one.json()["data"][0]["embedding"]), expected[0])
+    assert both.json()["usage"]["prompt_tokens"] == len(ids[0]) + len(ids[1])
+
+
 def test_health_metrics_and_request_ids(server: Server) -> None:
     assert server.http.get("/health").json() == {"status": "ok", "engine": "ready", "message": None}
     told = server.http.get("/health", headers={"x-request-id": "mine-1"})

@@ -94,11 +94,17 @@ def test_values(server: Server, path: str, body: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ids", [[1, 2, 3], [[1, 2], [3]], [0], [2**31 - 1], [[7] * 10_000], [-1], [2**40]], ids=lambda ids: str(ids)[:30]
-)
-def test_token_ids_are_taken_or_refused(server: Server, ids: Any) -> None:
+    ("ids", "named"),
+    [
+        ([2**31 - 1], "token id"), ([[7], [250_037]], "Text 1"), ([[7] * 10_000], "reads at most 512"), ([-1], "input"),
+        ([2**40], "input"), ([[]], "input"), ([5, [6]], "not a mixture"), (["a", 5], "not a mixture"), ([5.5], "input"),
+    ],
+    ids=lambda value: str(value)[:30],
+)  # fmt: skip
+def test_token_ids_that_are_none(server: Server, ids: Any, named: str) -> None:
     answer = server.post("/v1/embeddings", {"input": ids})
-    assert answer.status_code in (200, 400), answer.text
+    assert answer.status_code == 400, answer.text
+    assert named in helps(answer)
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,8 @@ def _texts(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
     if isinstance(given, str):
         return [given]
     kinds = {type(one) for one in given}
-    if kinds <= {int, list}:
-        raise ApiError(
-            400, "`input` has to be text, not token ids. LangChain sends text with check_embedding_ctx_length=False.",
-            param="input", code="invalid_request",
-        )  # fmt: skip
+    if kinds == {int}:
+        return [[one for one in given if isinstance(one, int)]]
     if len(kinds) > 1 or len(given) > MOST_TEXTS:
         raise ApiError(
             400, f"`input` is one text, at most {MOST_TEXTS:,} texts, or token ids of one or of several texts; "

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kogata.run.encoder import Encoder, LongTexts, TokenVectors
 
 Floats = npt.NDArray[np.float32]
+Texts = Sequence[str] | Sequence[list[int]]
 
 SLAB_CHARS = 8_192
 """Characters encoded in one go: a tenth of a second or two, which is what a newcomer waits at most for his turn."""
@@ -30,12 +31,17 @@ SLAB_CHARS = 8_192
 
 @dataclass
 class _Job:
-    texts: Sequence[str]
+    texts: Texts
     kind: str
     long_texts: LongTexts
     future: Future[Floats]
     parts: list[Floats] = field(default_factory=list)
     done: int = 0
+
+    @property
+    def key(self) -> tuple[str, LongTexts, type]:
+        """What jobs that are encoded in one go have in common."""
+        return self.kind, self.long_texts, type(self.texts[0])
 
 
 class Batcher:
@@ -51,11 +57,11 @@ class Batcher:
         """Everything that is not encoding: name, identity, dimensions, tokenizer, …"""
         return getattr(self._encoder, name)
 
-    def submit(self, texts: Sequence[str], kind: str, long_texts: LongTexts = "refuse") -> Future[Floats]:
+    def submit(self, texts: Texts, kind: str, long_texts: LongTexts = "refuse") -> Future[Floats]:
         """A future of the texts' vectors, float32 [N, D], each of length 1. Cancelling it takes them out of the queue.
 
         Args:
-            texts: Strings.
+            texts: All of them strings, or all lists of token ids.
             kind: "query" or "document".
             long_texts: As of :meth:`kogata.Encoder.encode_query`.
         """
@@ -97,7 +103,7 @@ class Batcher:
             waiting = [job for job in waiting if not job.future.cancelled()]
             if waiting:
                 first = waiting[0]
-                self._slab([job for job in waiting if (job.kind, job.long_texts) == (first.kind, first.long_texts)])
+                self._slab([job for job in waiting if job.key == first.key])
                 waiting = [job for job in waiting if not job.future.done()]
 
     def _slab(self, jobs: Sequence[_Job]) -> None:
@@ -113,26 +119,28 @@ class Batcher:
             for job, texts in taken:  # one of them is at fault: the others must not suffer for it
                 try:
                     # Texts that are done stand as empty ones, so that the error names the caller's number.
-                    _add(job, self._encode([""] * job.done + texts, job)[job.done :])
+                    empty = type(texts[0])()
+                    _add(job, self._encode([empty] * job.done + texts, job)[job.done :])
                 except Exception as error:
                     if job.future.set_running_or_notify_cancel():
                         job.future.set_exception(error)
 
-    def _encode(self, texts: Sequence[str], job: _Job) -> Floats:
-        encode: Callable[..., Floats] = (
-            self._encoder.encode_query if job.kind == "query" else self._encoder.encode_document
-        )
-        return encode(texts, long_texts=job.long_texts)
+    def _encode(self, texts: list[Any], job: _Job) -> Floats:
+        kind, long_texts, form = job.key
+        if form is not str:
+            return self._encoder.encode_ids(texts, kind=cast("Any", kind), long_texts=long_texts)
+        encode = self._encoder.encode_query if kind == "query" else self._encoder.encode_document
+        return encode(texts, long_texts=long_texts)
 
 
-def _first(texts: Sequence[str], chars: int) -> list[str]:
-    """The first texts of about so many characters together, at least one."""
-    taken: list[str] = []
+def _first(texts: Texts, size: int) -> list[Any]:
+    """The first texts of about so many characters (or tokens) together, at least one."""
+    taken: list[Any] = []
     for text in texts:
-        if taken and len(text) > chars:
+        if taken and len(text) > size:
             break
         taken.append(text)
-        chars -= len(text)
+        size -= len(text)
     return taken
 
 

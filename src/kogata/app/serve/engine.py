@@ -101,7 +101,8 @@ class Engine:
         width = self._encoder.dimensions if dimensions is None else dimensions
         if not 1 <= width <= self._encoder.dimensions:
             raise BadInput(f"dimensions is {dimensions}; {self._encoder.name} gives 1 to {self._encoder.dimensions}.")
-        tokens = sum(self._encoder.tokenizer.count(texts))
+        strings = isinstance(texts[0], str)
+        tokens = sum(self._encoder.tokenizer.count(texts) if strings else map(len, texts))
 
         def finish(vectors_ND: npt.NDArray[np.float32]) -> bytes:
             if width < self._encoder.dimensions:

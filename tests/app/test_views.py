@@ -70,14 +70,14 @@ def answer(**changes: object) -> Answer:
         ),
         citations=(
             Citation(
-                number=1, path=b"/papers/nsa.pdf", title="Native sparse attention", kind="pdf", page=8,
+                number=1, document_id=1, path=b"/papers/nsa.pdf", title="Native sparse attention", kind="pdf", page=8,
                 heading=("Decoding speed",), start=10, end=78, before="The sentence before.",
                 text="At 64k tokens decoding reads 11.6 times fewer bytes of the KV cache.",
                 after="The sentence after.",
             ),
             Citation(
-                number=2, path="/書類/潮位.md".encode(), title="潮位", kind="md", page=None, heading=(), start=0,
-                end=12, before="潮位とは、基準面から測った海面の高さである。", text="満潮は一日に二回起こる。",
+                number=2, document_id=2, path="/書類/潮位.md".encode(), title="潮位", kind="md", page=None, heading=(),
+                start=0, end=12, before="潮位とは、基準面から測った海面の高さである。", text="満潮は一日に二回起こる。",
                 after="",
             ),
         ),
@@ -144,8 +144,8 @@ def test_no_styles_in_a_pipe(show: object, value: object) -> None:
 def test_documents_cannot_drive_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = hit(path=b"/tmp/" + EVIL.encode(), heading=(EVIL,), title=EVIL, snippet=EVIL + " word", highlights=((0, 4),))
     source = Citation(
-        number=1, path=b"/tmp/" + EVIL.encode(), title=EVIL, kind="md", page=None, heading=(EVIL,), start=0, end=3,
-        before=EVIL, text=EVIL, after=EVIL,
+        number=1, document_id=1, path=b"/tmp/" + EVIL.encode(), title=EVIL, kind="md", page=None, heading=(EVIL,), start=0,
+        end=3, before=EVIL, text=EVIL, after=EVIL,
     )  # fmt: skip
     bad_answer = answer(query=EVIL, sentences=(AnswerSentence(EVIL, 1),), citations=(source,), notes=(EVIL,))
     skipped = replace(STATUS, place="/" + EVIL, skipped=(SkippedFile(EVIL.encode(), EVIL, EVIL),), kinds={EVIL: 1})

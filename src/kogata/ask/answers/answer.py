@@ -60,7 +60,8 @@ class Citation(Source):
     def of(cls, hit: Hit, start: int, end: int, *, number: int, before: str = "", after: str = "") -> Citation:
         """A stretch of a hit, from and to in characters of the document."""
         return cls(
-            path=hit.path, title=hit.title, kind=hit.kind, page=hit.page, heading=hit.heading, start=start, end=end,
+            document_id=hit.document_id, path=hit.path, title=hit.title, kind=hit.kind, page=hit.page,
+            heading=hit.heading, start=start, end=end,
             text=hit.text[start - hit.start : end - hit.start], number=number, before=before, after=after,
         )  # fmt: skip
 

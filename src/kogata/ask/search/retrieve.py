@@ -39,12 +39,14 @@ class Source:
     """Where a text stands.
 
     Attributes:
+        document_id: The document in the index.
         path: The file, as the system spells it.
         title, kind, page, heading: What the document is, and where in it the text stands.
         start, end: Character offsets of the text in the document's.
         text: The text.
     """
 
+    document_id: int
     path: bytes
     title: str
     kind: str
@@ -67,7 +69,7 @@ class Hit(Source):
         score: What the hits are ordered by: the fused score, the cosine or the BM25 score.
         meaning: Cosine of query and passage; None where meaning was not asked or the passage has no vector.
         words: BM25 score; None where words were not asked or none of the query's is among the passage's best.
-        chunk_id, document_id: Where it is in the index.
+        chunk_id: The passage in the index.
         snippet: Its most telling part on one line.
         highlights: Spans of the snippet that the query's words match.
     """
@@ -77,7 +79,6 @@ class Hit(Source):
     meaning: float | None
     words: float | None
     chunk_id: int
-    document_id: int
     snippet: str
     highlights: tuple[tuple[int, int], ...]
 

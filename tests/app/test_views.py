@@ -144,8 +144,8 @@ def test_no_styles_in_a_pipe(show: object, value: object) -> None:
 def test_documents_cannot_drive_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = hit(path=b"/tmp/" + EVIL.encode(), heading=(EVIL,), title=EVIL, snippet=EVIL + " word", highlights=((0, 4),))
     source = Citation(
-        number=1, document_id=1, path=b"/tmp/" + EVIL.encode(), title=EVIL, kind="md", page=None, heading=(EVIL,), start=0,
-        end=3, before=EVIL, text=EVIL, after=EVIL,
+        number=1, document_id=1, path=b"/tmp/" + EVIL.encode(), title=EVIL, kind="md", page=None, heading=(EVIL,),
+        start=0, end=3, before=EVIL, text=EVIL, after=EVIL,
     )  # fmt: skip
     bad_answer = answer(query=EVIL, sentences=(AnswerSentence(EVIL, 1),), citations=(source,), notes=(EVIL,))
     skipped = replace(STATUS, place="/" + EVIL, skipped=(SkippedFile(EVIL.encode(), EVIL, EVIL),), kinds={EVIL: 1})

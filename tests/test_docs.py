@@ -146,9 +146,10 @@ def test_every_format_is_in_the_guide() -> None:
 
 
 def readme_command(page: str) -> tuple[str, str]:
-    """(folder, question) of the README's first command."""
+    """(folder, question) of the README's command that indexes and asks."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.search(r'^pip install \. && kogata index (\S+) && kogata ask "([^"]+)"$', text, re.MULTILINE)
+    assert re.search(r"^pip install \. && kogata serve$", text, re.MULTILINE)
+    found = re.search(r'^kogata index (\S+) && kogata ask "([^"]+)"$', text, re.MULTILINE)
     assert found
     return found[1], found[2]
 
@@ -160,7 +161,7 @@ def readme_command(page: str) -> tuple[str, str]:
         ("README.ja.md", "SQLite", "docs/ja/guide.md"),
     ],
 )
-def test_the_readmes_first_command_ends_in_the_right_answer(
+def test_the_readmes_question_ends_in_the_right_answer(
     page: str,
     answer: str,
     source: str,

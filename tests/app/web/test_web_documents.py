@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,23 +143,28 @@ def test_sending_shows_how_far_it_is(open_page: Open) -> None:
     assert len([value for value in seen if 0 < value < 1]) >= 2
 
 
-def test_files_dropped_anywhere_are_added(open_page: Open, library: Library) -> None:
+def test_files_and_folders_dropped_anywhere_are_added(open_page: Open, library: Library, tmp_path: Path) -> None:
+    (tmp_path / "box/inner").mkdir(parents=True)
+    (tmp_path / "alone.txt").write_text("Alone.")
+    (tmp_path / "box/first.txt").write_text("First.")
+    (tmp_path / "box/inner/second.txt").write_text("Second.")
+    (tmp_path / "box/.hidden").write_text("Hidden.")
     page = open_page()
     page.wait_for_selector("#ask-heading")
-    transfer = page.evaluate_handle(
-        """() => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File(['Dropped words.'], 'dropped.txt'));
-            return transfer;
-        }"""
-    )
-    page.dispatch_event("body", "dragover", {"dataTransfer": transfer})
+    mouse = page.context.new_cdp_session(page)
+    what = {"items": [], "files": [str(tmp_path / "alone.txt"), str(tmp_path / "box")], "dragOperationsMask": 1}
+
+    def drag(kind: str) -> None:
+        mouse.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 500, "data": what})
+
+    drag("dragEnter")
+    drag("dragOver")
     page.get_by_text("Drop to add to your documents").wait_for()
-    page.dispatch_event("body", "drop", {"dataTransfer": transfer})
-    page.locator("#uploads .state.meaning").wait_for()
+    drag("drop")
+    page.locator("#uploads li:nth-child(3) .state.meaning").wait_for()
     assert page.locator("#overlay").is_hidden()
-    assert library.documents[-1].text == "Dropped words."
     assert page.locator("#documents-heading").is_visible()
+    assert sorted(document.text for document in library.documents[10:]) == ["Alone.", "First.", "Second."]
 
 
 def test_the_folder_of_added_files_can_be_emptied(open_page: Open, library: Library) -> None:

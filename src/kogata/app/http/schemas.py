@@ -279,7 +279,8 @@ class UploadsState(Struct):
 class StatusResponse(Struct):
     """As `kogata status --json`, the list of skipped files aside, with what the server does at the moment."""
 
-    version: str
+    kogata: str
+    version: int
     place: str
     documents: int
     chunks: int

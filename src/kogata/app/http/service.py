@@ -52,7 +52,7 @@ async def metrics(request: Request) -> Response:
 async def status(request: Request) -> Response:
     here = context(request)
     known: dict[str, Any] = msgspec.json.decode(await here.link.call("status"))
-    known["version"] = __version__
+    known["kogata"] = __version__
     known["indexing"] = {**_indexing(here), "eta_seconds": here.pace.left()}
     known["uploads"] = _uploads(here.uploads)
     return Response(_encode(known), media_type="application/json")

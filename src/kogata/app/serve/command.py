@@ -76,7 +76,7 @@ def run(paths: Sequence[str], *, max_upload: int, log: str, **told: Any) -> int:
             raise BadInput(f"There is no file or folder {path}.")
     listener = _bound(options.host, options.port)
     _log_to_stderr(options.log)
-    with listener, ProgressLine() as line:
+    with listener, ProgressLine(quiet=log != "text") as line:
         asyncio.run(_serve(options, listener, _Shown(line)))
     return 0
 

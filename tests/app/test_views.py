@@ -14,7 +14,7 @@ from kogata.app.state import print_files, print_skipped, print_status
 from kogata.app.terminal import Screen, cells
 from kogata.ask.answers.answer import Answer, AnswerSentence, Citation
 from kogata.ask.search.retrieve import Hit, SearchResult
-from kogata.ask.store.filestate import FileState
+from kogata.ask.store.catalogue import Entry, State
 from kogata.ask.store.rows import EmbedderInfo
 from kogata.ask.store.status import FolderStatus, SkippedFile, Status
 
@@ -57,6 +57,13 @@ def on_terminal(show: object, value: object, columns: int, monkeypatch: pytest.M
     out = Tty()
     show(Screen(out), value)  # type: ignore[operator]
     return out.getvalue()
+
+
+def entry(
+    path: bytes, kind: str, state: State, passages: int, vectors: int, code: str | None, reason: str | None
+) -> Entry:
+    """A file of the lists."""
+    return Entry(1, path, b"/papers", "", kind, 10, 0.0, state, passages, vectors, code, reason, None, None, 10)
 
 
 def answer(**changes: object) -> Answer:
@@ -105,12 +112,10 @@ STATUS = Status(
 )  # fmt: skip
 
 FILES = [
-    FileState(b"/papers/a.md", "md", "meaning", 4, 4, None, None),
-    FileState(
-        "/papers/潮位.md".encode(), "md", "words", 2, 0, None, "The encoding is not stated; it was taken for cp932."
-    ),
-    FileState(b"/papers/b.md", "md", "waiting", 3, 1, None, None),
-    FileState(b"/papers/scan.pdf", "pdf", "skipped", 0, 0, "scanned", "Its 12 pages are pictures without text."),
+    entry(b"/papers/a.md", "md", "meaning", 4, 4, None, None),
+    entry("/papers/潮位.md".encode(), "md", "words", 2, 0, None, "The encoding is not stated; it was taken for cp932."),
+    entry(b"/papers/b.md", "md", "waiting", 3, 1, None, None),
+    entry(b"/papers/scan.pdf", "pdf", "skipped", 0, 0, "scanned", "Its 12 pages are pictures without text."),
 ]
 
 VIEWS = [
@@ -156,7 +161,7 @@ def test_documents_cannot_drive_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
         (print_answer, replace(bad_answer, found=False, hits=(bad,))),
         (print_status, skipped),
         (print_skipped, skipped),
-        (print_files, [FileState(EVIL.encode(), "md", "skipped", 0, 0, "corrupt", EVIL)]),
+        (print_files, [entry(EVIL.encode(), "md", "skipped", 0, 0, "corrupt", EVIL)]),
     ]:
         text = plain(on_terminal(show, value, 80, monkeypatch))
         assert all(c == "\n" or unicodedata.category(c) != "Cc" for c in text), repr(text)

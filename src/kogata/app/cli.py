@@ -180,44 +180,6 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
 
 
 @cli.command()
-@click.option("--skipped", is_flag=True, help="List every file that was not indexed, and why.")
-@click.option("--files", is_flag=True, help="List every file: searchable by words and meaning, by words, or not.")
-@click.option("--verify", is_flag=True, help="Check the whole index for damage instead; exit code 1 if there is any.")
-@_index_option
-@_json_option
-def status(skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
-    """Say what is indexed, where, and what was left out.
-
-    \b
-    Examples:
-      kogata status
-      kogata status --skipped
-    """
-    from kogata.app import commands
-
-    return commands.status(skipped=skipped, files=files, verify=verify, place=place, as_json=as_json)
-
-
-@cli.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@_index_option
-@_json_option
-def forget(paths: tuple[str, ...], yes: bool, place: str | None, as_json: bool) -> int:
-    """Take folders or files out of the index.
-
-    The files themselves are not touched. A file inside a folder that stays indexed is left out from then on.
-
-    \b
-    Examples:
-      kogata forget ~/papers/old
-    """
-    from kogata.app import commands
-
-    return commands.forget(paths, yes=yes, place=place, as_json=as_json)
-
-
-@cli.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
@@ -270,13 +232,53 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
 
 
 @cli.command()
+@click.option("--skipped", is_flag=True, help="List every file that was not indexed, and why.")
+@click.option("--files", is_flag=True, help="List every file: searchable by words and meaning, by words, or not.")
+@click.option("--verify", is_flag=True, help="Check the whole index for damage instead; exit code 1 if there is any.")
+@_index_option
+@_json_option
+def status(skipped: bool, files: bool, verify: bool, place: str | None, as_json: bool) -> int:
+    """Say what is indexed, where, and what was left out.
+
+    \b
+    Examples:
+      kogata status
+      kogata status --skipped
+    """
+    from kogata.app import commands
+
+    return commands.status(skipped=skipped, files=files, verify=verify, place=place, as_json=as_json)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_index_option
+@_json_option
+def forget(paths: tuple[str, ...], yes: bool, place: str | None, as_json: bool) -> int:
+    """Take folders or files out of the index.
+
+    The files themselves are not touched. A file inside a folder that stays indexed is left out from then on.
+
+    \b
+    Examples:
+      kogata forget ~/papers/old
+    """
+    from kogata.app import commands
+
+    return commands.forget(paths, yes=yes, place=place, as_json=as_json)
+
+
+@cli.command()
 @_model_options
 @_index_option
 def mcp(**options: Any) -> int:
-    """Let an assistant search and ask, over the Model Context Protocol on stdin and stdout.
+    """Let assistants search and ask: a Model Context Protocol server.
+
+    It speaks on stdin and stdout, and only reads.
 
     \b
-    In an assistant's configuration:
+    Example, in an assistant's configuration, for the command `kogata mcp`:
       {"mcpServers": {"kogata": {"command": "kogata", "args": ["mcp"]}}}
 
     Needs the extra mcp: pip install 'kogata[mcp]'.

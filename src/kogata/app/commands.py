@@ -146,9 +146,9 @@ def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_js
         now = opened.status()
         listed = None
         if files:
-            from kogata.ask.store.filestate import read_files
+            from kogata.ask.store.catalogue import read_entries
 
-            listed = read_files(opened.store)
+            _, listed = read_entries(opened.store, limit=-1)
     if as_json:
         print_json({**now.to_dict(), **({} if listed is None else {"files": [file.to_dict() for file in listed]})})
     elif listed is not None:

@@ -9,7 +9,7 @@ from kogata.app.show import left_out, near, reasons, table
 from kogata.app.terminal import Screen, count, human_bytes, safe
 
 if TYPE_CHECKING:
-    from kogata.ask.store.filestate import FileState
+    from kogata.ask.store.catalogue import Entry
     from kogata.ask.store.status import Status
     from kogata.ask.store.verify import Verification
 
@@ -73,7 +73,7 @@ def print_skipped(screen: Screen, status: Status) -> None:
     reasons(screen, status.skipped, files=True)
 
 
-def print_files(screen: Screen, files: Sequence[FileState]) -> None:
+def print_files(screen: Screen, files: Sequence[Entry]) -> None:
     """A line for every file: how it can be found, or why not."""
     for file in files:
         if file.state == "skipped":

@@ -35,7 +35,7 @@ MOST_FILES = 100
 _NAME_BYTES = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 # What a browser may show by itself; anything else is downloaded, since it could hold scripts.
-_SHOWN = {"pdf": "application/pdf", "txt": "text/plain; charset=utf-8", "md": "text/plain; charset=utf-8"}
+_SHOWN = {"pdf": "application/pdf", "txt": "text/plain", "md": "text/plain"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,6 +68,8 @@ async def original(request: Request) -> Response:
     if not inside or not os.path.isfile(path):
         raise ApiError(404, "The file is no longer where it was indexed from.", code="not_found")
     shown = _SHOWN.get(where["kind"])
+    if shown == "text/plain":
+        shown += f"; charset={where['encoding'] or 'utf-8'}"
     name = os.path.basename(where["path"]).decode("utf-8", "replace")
     return FileResponse(
         os.fsdecode(path), media_type=shown or "application/octet-stream", filename=name,

@@ -217,6 +217,7 @@ class DocumentEntry(Struct):
     vectors: int
     code: str | None
     reason: str | None
+    encoding: str | None
     n_pages: int | None
     n_chars: int
     uploaded: bool

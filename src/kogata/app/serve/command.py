@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from kogata.app.progress import ProgressLine
 from kogata.app.serve.link import Link
@@ -202,7 +203,8 @@ def _say_ready(host: str, port: int, key: str | None) -> None:
     """Where the page and the API are: for a person, on stdout."""
     shown = _reachable(host)
     base = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-    print(f"Kogata is ready at {base}{f'/#key={key}' if key else ''}      API: {base}/v1", flush=True)
+    page = f"{base}/#key={quote(key, safe='')}" if key else base
+    print(f"Kogata is ready at {page}      API: {base}/v1", flush=True)
 
 
 def _reachable(host: str) -> str:

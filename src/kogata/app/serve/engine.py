@@ -176,9 +176,11 @@ class Engine:
         )  # fmt: skip
 
     def original(self, id: int) -> bytes:
-        """Where a document's file is, and what it was when it was read: path, kind, size."""
+        """Where a document's file is, and what it was when it was read: path, folder, kind, encoding."""
         entry = self._entry(id)
-        return msgspec.msgpack.encode({"path": entry.path, "folder": entry.folder, "kind": entry.kind})
+        return msgspec.msgpack.encode(
+            {"path": entry.path, "folder": entry.folder, "kind": entry.kind, "encoding": entry.encoding}
+        )
 
     def forget(self, id: int) -> bytes:
         """Take a document out of the index, and its file away if it was uploaded."""

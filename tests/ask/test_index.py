@@ -459,3 +459,30 @@ def test_another_model_is_refused_even_where_nothing_changed(tmp_path: Path) -> 
             index.refresh()
         assert refused.value.hint is not None
         assert "--rebuild --model" in refused.value.hint
+
+
+def test_an_empty_path_is_not_the_current_folder(
+    index: kogata.Index, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(docs)
+    monkeypatch.chdir(docs)
+    for call in (index.add, index.forget, index.know):
+        with pytest.raises(BadInput, match="empty path"):
+            call("")
+    assert index.status().documents > 0
+
+
+def test_forgetting_twice_counts_once(index: kogata.Index, docs: Path) -> None:
+    n = index.add(docs).added
+    assert index.forget([docs, docs, next(docs.iterdir())]) == n
+
+
+def test_an_index_file_that_was_deleted_is_made_anew(index: kogata.Index, docs: Path) -> None:
+    n = index.add(docs).added
+    index.close()
+    for file in index.path.parent.glob(index.path.name + "*"):
+        if file.is_file():
+            file.unlink()
+    assert index.path.with_name(index.path.name + ".segments").exists()
+    assert index.add(docs).added == n
+    assert index.search("tide", mode="meaning").hits

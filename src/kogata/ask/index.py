@@ -178,14 +178,14 @@ class Index:
                 if not any(under(row, path) for row in rows):
                     known = ", ".join(shown(row.path) for row in folders) or "no folder"
                     raise BadInput(f"The index knows nothing of {shown(path)}.", hint=f"It knows: {known}.")
-            gone = 0
+            gone: set[int] = set()
             for path in wanted:
                 inside = [row for row in documents if under(row.path, path)]
                 writer.forget(path, [row.id for row in inside])
-                gone += sum(row.code is None for row in inside)
+                gone |= {row.id for row in inside if row.code is None}
             refresh_segments(writer)
             writer.tidy(merge=True)  # nothing of what is forgotten stays in the file
-        return gone
+        return len(gone)
 
     def _must_exist(self) -> None:
         if not self.path.exists():
@@ -334,7 +334,13 @@ class Index:
 
 
 def absolute(path: PathLike) -> bytes:
-    """A path as the index keeps it: absolute bytes, ``~`` expanded, symbolic links left alone."""
+    """A path as the index keeps it: absolute bytes, ``~`` expanded, symbolic links left alone.
+
+    Raises:
+        BadInput: It is empty, which would mean the current folder.
+    """
+    if not os.fsencode(path):
+        raise BadInput("An empty path was given.", hint="For the current folder say `.`.")
     return os.path.abspath(os.path.expanduser(os.fsencode(path)))
 
 

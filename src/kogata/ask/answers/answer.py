@@ -211,7 +211,7 @@ def _rarity(store: Store, query: str) -> dict[str, float]:
 
 def _chosen(evidence: Evidence, hits: Sequence[Hit]) -> list[tuple[Hit, int, int]]:
     """The best sentence, and others nearly as good that say something else: (hit, start, end) in the document."""
-    order = evidence.scores_S.argsort(kind="stable")[::-1]
+    order = (-evidence.scores_S).argsort(kind="stable")  # of equals the one that stands first
     best = evidence.scores_S[order[0]]
     chosen: list[tuple[Hit, int, int]] = []
     said: list[set[str]] = []

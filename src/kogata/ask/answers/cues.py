@@ -72,6 +72,20 @@ _PLACE = re.compile(
 )
 
 
+# A sentence that holds a whole question repeats it; one that holds "the deposit" may well answer.
+_QUESTION = re.compile(
+    r"[?？]\s*$|か[。．]?\s*$|^\s*(?:who|whose|whom|what|when|where|which|why|how|is|are|was|were|do|does|did|can|will)\b",
+    re.IGNORECASE,
+)
+_AROUND = " \t\n?？!！.。．,、;；:：\"'“”「」『』()（）#*_`>-"
+
+
+def echoes(sentence: str, question: str) -> bool:
+    """Whether a sentence only says the question again: such a one is no answer."""
+    said, asked = sentence.lower(), question.strip(_AROUND).lower()
+    return said.strip(_AROUND) == asked or (_QUESTION.search(question) is not None and asked in said)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How what a question asks for is written: amounts or dates, names; and what the question names itself."""

@@ -94,7 +94,6 @@ def weigh(
         rarity: The question's terms and how rare each is (inverse document frequency).
     """
     asks = cues.wanted(question)
-    echo = question.rstrip(" ?？。").lower()
     late = _late_terms(question)
     total = sum(rarity.values()) or 1.0
     centre_H = _centre(passages)
@@ -108,7 +107,7 @@ def weigh(
         similar = _similarities(question, tokens, passage.tokens, spans, centre_H)
         for i, (start, end) in enumerate(spans):
             sentence = passage.text[start:end]
-            if not _reads_well(sentence) or echo in sentence.lower():  # the question itself is no answer
+            if not _reads_well(sentence) or cues.echoes(sentence, question):
                 continue
             similarity, gist, late_similarity, asking = similar[i]
             before = sum(rarity[term] for term in found[i - 1] - found[i]) / total if i else 0.0

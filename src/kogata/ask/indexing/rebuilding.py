@@ -47,7 +47,7 @@ def rebuild(writer: Writer, embedder: Encoder, source: str, progress: Progress |
         embedded = 0
         while batch := _next_batch(writer):
             with watch.stage("tokenise"):
-                coverage = [embedder.tokenizer.coverage(row.passage) for row in batch]
+                coverage = [embedder.tokenizer.coverage(row.text) for row in batch]
             covered = [row for row, share in zip(batch, coverage, strict=True) if share >= COVERED]
             with watch.stage("embed"):
                 texts = [row.passage for row in covered]

@@ -196,11 +196,13 @@ def rank(
         return _nothing(mode, "No indexed document passes the filter.")
     query_D = None
     if mode != "words":
-        query_D, why_not = _query_vector(store, encoder, query)
-        notes += [why_not] if why_not else []
+        query_D, remark = _query_vector(store, encoder, query)
+        instead = ": found by words only" if query_D is None and mode == "hybrid" else ""
+        notes += [f"{remark}{instead}."] if remark else []
         waiting = store.waiting()
         if query_D is not None and waiting:
-            notes.append(f"{waiting:,} passages still wait for their vectors; they are found by words only.")
+            how = "they are not found yet" if mode == "meaning" else "they are found by words only"
+            notes.append(f"{waiting:,} passages still wait for their vectors; {how}.")
     if mode == "hybrid" and query_D is None:
         mode = "words"
 
@@ -268,21 +270,21 @@ def read_hits(store: Store, ranking: Ranking, query: str, k: int) -> tuple[Hit, 
 def _query_vector(
     store: Store, encoder: Encoder | None, query: str
 ) -> tuple[npt.NDArray[np.float32] | None, str | None]:
-    """The query's vector, or why there is none; with a vector, a remark or None."""
+    """The query's vector, or why there is none; with a vector, a remark or None. Remarks are without a full stop."""
     if encoder is None:
         return None, None
     if store.embedder() is None:
-        return None, "The index holds no vectors yet: found by words only."
+        return None, "The index holds no vectors yet"
     check_embedder(store.embedder(), encoder.identity, encoder.name)
     coverage = encoder.tokenizer.coverage(query)
     if coverage < MIN_COVERAGE:
-        return None, f"The embedder {encoder.name} does not know the script of this query: found by words only."
+        return None, f"The embedder {encoder.name} does not know the script of this query"
     length = encoder.tokenizer.count([encoder.prompts.get("query", "") + query])[0] + encoder.tokenizer.n_special
     remark = None
     if length > encoder.max_length:
         remark = (
             f"The query has {length:,} tokens and the embedder reads {encoder.max_length:,} at once: "
-            "its meaning is the mean over windows of it."
+            "its meaning is the mean over windows of it"
         )
     return np.asarray(encoder.encode_query(query, long_texts="window"), dtype=np.float32), remark
 

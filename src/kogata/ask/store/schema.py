@@ -198,9 +198,10 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     with plain_errors(path):
         if path.exists() and _is_cut_short(path):
             raise DamagedIndexError(f"{shown(path)} is cut short.", hint=REMAKE.format(name=shown(path.name)))
+        existed = path.exists()
         connection = _open(path, write=write)
         try:
-            version = _check(connection, path)
+            version = _check(connection, path, existed)
             _configure(connection, write=write)
             if version < VERSION:
                 if not write:
@@ -273,7 +274,7 @@ def _plain_open(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> int:
+def _check(connection: sqlite3.Connection, path: Path, existed: bool) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -284,7 +285,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> int:
             f"{shown(path)} was written by a later Kogata (index version {version}; this one knows up to {VERSION}).",
             hint="Update Kogata, or name another index file with --index.",
         )
-    if version == 0 and beside(path, ".segments").exists():
+    if version == 0 and existed and beside(path, ".segments").exists():
         raise DamagedIndexError(f"{shown(path)} has lost its contents.", hint=REMAKE.format(name=shown(path.name)))
     return version
 
@@ -354,11 +355,13 @@ def create_words(connection: sqlite3.Connection) -> None:
 def words_fingerprint() -> str:
     """Changes whenever what goes into the word index changes."""
     import hashlib
+    import unicodedata
 
     from kogata.ask.words import fts
 
     probe = "NSA reads 11.6× less: std::vector, getUserName, HTTPServer2, 1,204 C++ files. 潮位の変化、人々、ﾃｽﾄ。"
-    rule = repr((fts.COLUMNS, fts.TOKENIZE, fts.index_fields(probe, "潮位 tide", ("Naïve", "章"))))
+    tables = unicodedata.unidata_version  # what is a letter, and what is folded, differs between them
+    rule = repr((tables, fts.COLUMNS, fts.TOKENIZE, fts.index_fields(probe, "潮位 tide", ("Naïve", "章"))))
     return hashlib.blake2b(rule.encode(), digest_size=16).hexdigest()
 
 

@@ -54,9 +54,10 @@ class FileStat:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A chunk that is to have a vector, and what is to be embedded for it."""
+    """A chunk that is to have a vector: its text, and what is to be embedded for it."""
 
     chunk: int
+    text: str
     passage: str
 
 
@@ -320,10 +321,11 @@ class Writer:
             f"JOIN documents d ON d.id = c.document WHERE {condition} ORDER BY c.id LIMIT ?",
             (*values, limit),
         )
-        return [
-            Waiting(id_, passage(title, split_heading(heading), read_text(self.db, document, start, end)))
-            for id_, document, start, end, heading, title in rows.fetchall()
-        ]
+        waiting = []
+        for id_, document, start, end, heading, title in rows.fetchall():
+            text = read_text(self.db, document, start, end)
+            waiting.append(Waiting(id_, text, passage(title, split_heading(heading), text)))
+        return waiting
 
     def put_vectors(self, chunks: Sequence[int], vectors_VD: npt.NDArray[np.float32], embedder: EmbedderInfo) -> None:
         """Store normalised vectors; the first ones also set whose they are."""

@@ -6,8 +6,7 @@ are removed by the next writer.
 
 Who calls what: readers `open` the records of their SQLite snapshot. The one writer calls `append` or `rebuild`,
 commits the records it gets back together with the tombstones that remain, then calls `remove_unlisted`. A reader
-whose file was removed between its snapshot and `open` gets DamagedIndexError, reads the manifest again and finds it
-changed.
+whose file was removed between its snapshot and `open` gets DamagedIndexError and reads the index file's own copies.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Header:
 
 def damaged(name: str, how: str) -> DamagedIndexError:
     return DamagedIndexError(
-        f"The vector segment {name} {how}.", hint="It can be rebuilt from the index file: kogata index --rebuild"
+        f"The vector segment {name} {how}.", hint="`kogata index` makes it anew from the index file."
     )
 
 

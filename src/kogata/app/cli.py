@@ -187,9 +187,14 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
     "--api-key",
     envvar="KOGATA_API_KEY",
     metavar="KEY",
-    help="What callers must send. Beyond loopback one is always asked for: without this, Kogata makes its own.",
+    help="What callers must send. Beyond loopback, or with --allow-host, Kogata makes one where none is given.",
 )
-@click.option("--allow-host", multiple=True, metavar="NAME", help="Another name this server is called by (repeat).")
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Another name it is called by, by a proxy say; asks for a key (repeat).",
+)
 @click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="Another page that may call it (repeat).")
 @click.option(
     "--max-upload", type=click.IntRange(1), default=500, show_default=True, metavar="MB", help="Largest upload."

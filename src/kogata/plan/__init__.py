@@ -1,4 +1,4 @@
-"""What a machine is and what a model costs on it: pure Python over given figures."""
+"""What a machine is: pure Python over what the system says of itself."""
 
 from __future__ import annotations
 

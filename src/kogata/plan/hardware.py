@@ -1,8 +1,8 @@
 """What this machine is: processor, cores we may use, instruction sets, caches, memory.
 
 Pure Python over what the system says about itself: a few milliseconds, no numpy. Nothing here decides anything: kernels
-are chosen by ``csrc/dispatch.cpp`` from cpuid; this is what ``kogata doctor``, benchmarks and the
-planner report. Bandwidth and arithmetic peaks are measured elsewhere (``kogata.ops.measure``).
+are chosen by ``csrc/dispatch.cpp`` from cpuid; this is what ``kogata doctor`` and benchmarks
+report. Bandwidth and arithmetic peaks are measured elsewhere (``kogata.ops.measure``).
 
 Every probe answers ``None`` (or an empty tuple) where the system does not say: a container without ``/proc``, a
 Windows without the call.

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,23 @@ def test_an_upload_is_found_and_forgotten(server: Server) -> None:
     server.indexed(4)
     assert list(server.uploads.iterdir()) == []
     assert server.http.delete("/v1/uploads").json() == {"removed": 0}
+
+
+def test_emptying_never_touches_a_folder_that_is_merely_called_uploads(tmp_path: Path) -> None:
+    """With an index in the home folder, ~/uploads is a person's own."""
+    home = tmp_path / "home"
+    own = home / "uploads" / "mine.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("Mine.")
+    server = Server(tmp_path, environment={"KOGATA_INDEX": str(home / "notes.sqlite")})
+    try:
+        assert server.http.post("/v1/documents", files={"file": ("sent.txt", b"Sent.")}).status_code == 202
+        assert server.http.get("/v1/status").json()["uploads"]["folder"] == str(home / "notes.sqlite.uploads")
+        assert (home / "notes.sqlite.uploads" / "sent.txt").read_bytes() == b"Sent."
+        assert server.http.delete("/v1/uploads").json() == {"removed": 1}
+    finally:
+        assert server.stop() == 0
+    assert own.read_text() == "Mine."
 
 
 def test_a_changed_file_is_followed(server: Server) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kogata.app.http.guard import Guard, Limits, Rules
 from kogata.app.http.metrics import Metrics
+from kogata.app.serve import command
+from kogata.app.serve.command import Options
 
 
 class Answer:
@@ -147,3 +151,15 @@ def test_every_answer_carries_an_id_and_is_not_framed_or_sniffed() -> None:
         assert answer.headers["x-frame-options"] == "DENY"
     assert ask(Rules(), x_request_id="abc-1").headers["x-request-id"] == "abc-1"
     assert ask(Rules(), x_request_id="a\r\nset-cookie: x").headers["x-request-id"] != "a\r\nset-cookie: x"
+
+
+def test_a_server_with_another_name_asks_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in front of loopback makes it public."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    alone = Options((), "127.0.0.1", 0, None, (), (), 1, 1, "off", None, None, "auto", None)
+    named = replace(alone, allow_host=("docs.example",))
+    assert command._key(alone) is None
+    key = command._key(named)
+    assert key
+    assert command._key(named) == key == command._key(replace(alone, host="0.0.0.0"))
+    assert command._key(replace(named, api_key="correct-horse")) == "correct-horse"

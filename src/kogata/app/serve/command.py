@@ -103,7 +103,9 @@ class _Shown:
 
 
 async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> None:
-    uploads = _data_folder() / "uploads"
+    from kogata.ask.store.schema import beside, resolve
+
+    uploads = beside(resolve(options.place), ".uploads")  # never a folder that a person keeps files in
     start = Start(
         options.place, tuple(os.path.abspath(os.path.expanduser(path)) for path in options.paths), _manual(),
         str(uploads), options.model, options.precision, options.threads,
@@ -177,14 +179,19 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _key(options: Options) -> str | None:
-    """The key that is asked for: the one given, or beyond loopback one of our own, kept for the next time."""
+    """The key that is asked for: the one given, or one of our own, kept for the next time.
+
+    Only loopback goes without; a server that has another name there is behind a proxy, which others can reach.
+    """
     if options.api_key is not None:
         if len(options.api_key) < 8 or not options.api_key.isascii() or not options.api_key.isprintable():
             raise BadInput("An API key has at least 8 characters, all of them printable ASCII.")
         return options.api_key
-    if options.host.lower() in _LOOPBACK:
+    if options.host.lower() in _LOOPBACK and not options.allow_host:
         return None
-    path = _data_folder() / "api-key"
+    from platformdirs import user_data_path
+
+    path = user_data_path("kogata", appauthor=False) / "api-key"
     with suppress(OSError):
         kept = path.read_text().strip()
         if len(kept) >= 8:
@@ -216,12 +223,6 @@ def _reachable(host: str) -> str:
         probe.connect((far, 9))  # sends nothing: it only picks the way
         return str(probe.getsockname()[0])
     return socket.gethostname()
-
-
-def _data_folder() -> Path:
-    from kogata.ask.store.schema import default_path
-
-    return default_path().parent
 
 
 def _manual() -> str | None:

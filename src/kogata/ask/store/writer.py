@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kogata.ask.store.rows import DocumentRow
 
 COVERED = 0.8
-"""Share of a text that the embedder's tokenizer must know for its vector to count (DESIGN §3, Japanese)."""
+"""Share of a text that the embedder's tokenizer must know for its vector to count."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from kogata.run.encoder import Encoder, LongTexts, TokenVectors
+    from kogata.run.encoder import Encoder, LongTexts
 
 Floats = npt.NDArray[np.float32]
 Texts = Sequence[str] | Sequence[list[int]]
@@ -54,7 +54,7 @@ class Batcher:
         self._thread.start()
 
     def __getattr__(self, name: str) -> Any:
-        """Everything that is not encoding: name, identity, dimensions, tokenizer, …"""
+        """Everything that is not batched: name, identity, dimensions, tokenizer, encode_tokens, …"""
         return getattr(self._encoder, name)
 
     def submit(self, texts: Texts, kind: str, long_texts: LongTexts = "refuse") -> Future[Floats]:
@@ -77,13 +77,6 @@ class Batcher:
         vector: Floats = self.submit([text], "query", long_texts).result()[0]
         return vector
 
-    def encode_document(self, texts: Sequence[str], **options: Any) -> Floats:
-        """Vectors of passages being indexed: between the batches above, not among them."""
-        return self._encoder.encode_document(texts, **options)
-
-    def encode_tokens(self, texts: Sequence[str], *, kind: Any = "document") -> list[TokenVectors]:
-        return self._encoder.encode_tokens(texts, kind=kind)
-
     def close(self) -> None:
         """Ends the thread after what it is at."""
         self._queue.put(None)
@@ -102,9 +95,12 @@ class Batcher:
                 pass
             waiting = [job for job in waiting if not job.future.cancelled()]
             if waiting:
-                first = waiting[0]
-                self._slab([job for job in waiting if job.key == first.key])
-                waiting = [job for job in waiting if not job.future.done()]
+                key = waiting[0].key
+                slab = [job for job in waiting if job.key == key]
+                self._slab(slab)
+                # What is left of them goes behind the others, which get their turn after one slab.
+                others = [job for job in waiting if job.key != key]
+                waiting = others + [job for job in slab if not job.future.done()]
 
     def _slab(self, jobs: Sequence[_Job]) -> None:
         """Encode a share of each job, and finish those that are complete."""

@@ -6,6 +6,7 @@ indexes. Results leave as JSON ready to be sent, so that the http process only p
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import signal
@@ -110,18 +111,19 @@ class Engine:
                 normalise(vectors_ND)
             return np.int64(tokens).tobytes() + vectors_ND.tobytes()
 
-        return _then(self._encoder.submit(texts, kind, long_texts), finish)
+        return _then([self._encoder.submit(texts, kind, long_texts)], finish)
 
     def rerank(self, query: str, documents: Sequence[str]) -> Future[bytes]:
         """The number of tokens, and the cosine of the query with each document."""
         tokens = sum(self._encoder.tokenizer.count([query, *documents]))
         asked = self._encoder.submit([query], "query", "window")
 
-        def finish(vectors_ND: npt.NDArray[np.float32]) -> bytes:
-            return _to_json({"tokens": tokens, "scores": (vectors_ND @ asked.result()[0]).tolist()})
+        read = self._encoder.submit(documents, "document", "window")
 
-        # The query went into the batcher first, so it is done when the documents are.
-        return _then(self._encoder.submit(documents, "document", "window"), finish)
+        def finish(query_1D: npt.NDArray[np.float32], vectors_ND: npt.NDArray[np.float32]) -> bytes:
+            return _to_json({"tokens": tokens, "scores": (vectors_ND @ query_1D[0]).tolist()})
+
+        return _then([asked, read], finish)
 
     # --- searching
 
@@ -285,21 +287,28 @@ class Desk:
             self._send(message)
 
 
-def _then(first: Future[Any], what: Callable[[Any], bytes]) -> Future[bytes]:
-    """A future of what becomes of another's result; cancelling it cancels the other."""
-    second: Future[bytes] = Future()
+def _then(sources: Sequence[Future[Any]], what: Callable[..., bytes]) -> Future[bytes]:
+    """A future of what becomes of the others' results once all are there; cancelling it cancels them."""
+    outcome: Future[bytes] = Future()
+    undone = itertools.count(len(sources) - 1, -1)  # taking the next number is atomic
 
-    def pass_on(done: Future[Any]) -> None:
-        if not second.set_running_or_notify_cancel():
+    def pass_on(_: Future[Any]) -> None:  # in the thread that made the last result: nothing here may wait
+        if next(undone) > 0 or not outcome.set_running_or_notify_cancel():
             return
         try:
-            second.set_result(what(done.result()))
+            outcome.set_result(what(*(source.result() for source in sources)))
         except BaseException as error:
-            second.set_exception(error)
+            outcome.set_exception(error)
 
-    second.add_done_callback(lambda done: first.cancel() if done.cancelled() else None)
-    first.add_done_callback(pass_on)
-    return second
+    def drop(done: Future[bytes]) -> None:
+        if done.cancelled():
+            for source in sources:
+                source.cancel()
+
+    outcome.add_done_callback(drop)
+    for source in sources:
+        source.add_done_callback(pass_on)
+    return outcome
 
 
 def _outcome(id_: int, done: Future[bytes]) -> FromEngine | None:

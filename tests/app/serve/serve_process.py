@@ -29,7 +29,7 @@ class Server:
     def __init__(self, place: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
         self.data = place / "data"
         self.index = self.data / "kogata" / "index.sqlite"
-        self.uploads = self.data / "kogata" / "index.sqlite.uploads"
+        self.uploads = self.data / "kogata" / "uploads-index.sqlite"
         self.errors = place / "stderr"
         own = {"XDG_DATA_HOME": str(self.data), "XDG_CACHE_HOME": str(place / "cache"), **(environment or {})}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("KOGATA_")}

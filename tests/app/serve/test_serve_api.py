@@ -194,8 +194,8 @@ def test_emptying_never_touches_a_folder_that_is_merely_called_uploads(tmp_path:
     server = Server(tmp_path, environment={"KOGATA_INDEX": str(home / "notes.sqlite")})
     try:
         assert server.http.post("/v1/documents", files={"file": ("sent.txt", b"Sent.")}).status_code == 202
-        assert server.http.get("/v1/status").json()["uploads"]["folder"] == str(home / "notes.sqlite.uploads")
-        assert (home / "notes.sqlite.uploads" / "sent.txt").read_bytes() == b"Sent."
+        assert server.http.get("/v1/status").json()["uploads"]["folder"] == str(home / "uploads-notes.sqlite")
+        assert (home / "uploads-notes.sqlite" / "sent.txt").read_bytes() == b"Sent."
         assert server.http.delete("/v1/uploads").json() == {"removed": 1}
     finally:
         assert server.stop() == 0

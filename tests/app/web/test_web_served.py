@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
@@ -37,8 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, chromium: object) -> Iterat
 
 @pytest.fixture
 def address(server: Server) -> str:
-    """The link that the command prints."""
-    return server.said.removeprefix("Kogata is ready at ").split()[0]
+    """The link that the command prints on a terminal."""
+    return f"{server.url}/#key={quote(KEY, safe='')}"
 
 
 def ask(page: Page, query: str) -> None:

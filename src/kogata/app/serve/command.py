@@ -23,7 +23,7 @@ from kogata.app.progress import ProgressLine
 from kogata.app.serve.link import Link
 from kogata.app.serve.messages import Progress, Start
 from kogata.app.terminal import safe_line
-from kogata.errors import BadInput, StoreError
+from kogata.errors import BadInput, KogataError, StoreError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -103,9 +103,12 @@ class _Shown:
 
 
 async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> None:
-    from kogata.ask.store.schema import beside, resolve
+    from kogata.ask.store.schema import resolve
 
-    uploads = beside(resolve(options.place), ".uploads")  # never a folder that a person keeps files in
+    # Beside the index and named after it: never a folder that a person keeps files in. The index's name does not come
+    # first, because what begins with that is the index itself to the watch.
+    index = resolve(options.place)
+    uploads = index.with_name(f"uploads-{index.name}")
     start = Start(
         options.place, tuple(os.path.abspath(os.path.expanduser(path)) for path in options.paths), _manual(),
         str(uploads), options.model, options.precision, options.threads,
@@ -115,13 +118,24 @@ async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> No
     try:
         key = _key(options)
         server = _server(options, key, link, uploads, shown)
-        await link.wait_ready(START_SECONDS)
-        _say_ready(options.host, listener.getsockname()[1], key)
-        shown.on = True
         for name in ("SIGINT", "SIGTERM"):
             with suppress(NotImplementedError):  # Windows has no such handlers: Ctrl-C is a KeyboardInterrupt there
                 asyncio.get_running_loop().add_signal_handler(getattr(signal, name), _end, server)
-        await server._serve(sockets=[listener])
+        serving = asyncio.ensure_future(server._serve(sockets=[listener]))
+        ready = asyncio.ensure_future(link.wait_ready(START_SECONDS))
+        # Served from now on: until the engine is ready the page says so, and requests are answered with 503.
+        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if ready.done():
+                ready.result()
+                _say_ready(options.host, listener.getsockname()[1], key)
+                shown.on = True
+        except KogataError:
+            server.should_exit = True
+            raise
+        finally:
+            ready.cancel()
+            await serving
     finally:
         await link.close()
 

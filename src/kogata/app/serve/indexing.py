@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +33,9 @@ RETRY_SECONDS = 5.0
 WAIT_SECONDS = 10.0
 """How long a change that a person asked for waits for another process that writes."""
 
+WAITS = "This server searches, and waits for its turn."
+"""How an error ends that is none: another process indexes."""
+
 T = TypeVar("T")
 
 
@@ -54,7 +58,9 @@ class Indexing:
         self._told = 0.0
         self._turn = threading.Lock()
         self._urgent = 0
+        self._counting = threading.Lock()
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indexing", daemon=True)
         self._first: Callable[[], None] = lambda: None
 
@@ -70,7 +76,7 @@ class Indexing:
             KogataError: As ``what``; LockedError after a while in which another process wrote.
         """
         deadline = time.monotonic() + WAIT_SECONDS
-        self._urgent += 1
+        self._count(1)
         try:
             with self._turn:
                 while True:
@@ -81,7 +87,11 @@ class Indexing:
                             raise
                         time.sleep(0.2)
         finally:
-            self._urgent -= 1
+            self._count(-1)
+
+    def wake(self) -> None:
+        """Look for changes now, without waiting for the system to tell of them."""
+        self._wake.set()
 
     def close(self) -> None:
         """Stop at the next step; what is done is kept."""
@@ -93,8 +103,12 @@ class Indexing:
 
     def _run(self) -> None:
         self._until_done(self._first)
-        for _ in watch(self._refresh, self._known, self._index.path, self._stop):
-            pass
+        while not self._stop.is_set():
+            try:
+                for _ in watch(self._refresh, self._known, self._index.path, self._stop, self._wake):
+                    pass
+            except Exception as error:
+                self._failed(error)
 
     def _refresh(self) -> Report:
         if not self._known():
@@ -117,10 +131,25 @@ class Indexing:
                 return done
             except _InterruptedRun:
                 continue
-            except (KogataError, OSError) as error:
-                self._set(replace(self.state, running=False, error=str(error)))
-                self._stop.wait(RETRY_SECONDS)
+            except Exception as error:
+                self._failed(error)
         return None
+
+    def _failed(self, error: Exception) -> None:
+        """Say so, and wait a little: whatever it is, the indexing goes on."""
+        text = str(error)
+        if isinstance(error, LockedError):
+            text = f"{error} {WAITS}"
+        elif not isinstance(error, (KogataError, OSError)):
+            text = f"{type(error).__name__}: {error}"
+            if text != self.state.error:
+                traceback.print_exception(error)
+        self._set(replace(self.state, running=False, error=text))
+        self._stop.wait(RETRY_SECONDS)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._urgent += more
 
     def _known(self) -> list[bytes]:
         return [row.path for row in self._index.store.folders()] if os.path.exists(self._index.path) else []
@@ -131,10 +160,12 @@ class Indexing:
         now = time.monotonic()
         if event.phase != self.state.phase or now - self._told >= TELL_SECONDS:
             self._told = now
+            waited = self.state.error is not None and self.state.error.endswith(WAITS)
             self._set(
                 replace(
                     self.state, running=event.phase != "done", phase=event.phase, done=event.done, total=event.total,
                     bytes_done=event.bytes_done, bytes_total=event.bytes_total, path=event.path,
+                    error=None if waited else self.state.error,
                 )
             )  # fmt: skip
 

@@ -58,6 +58,9 @@ def test_work_nobody_waits_for_is_dropped(server: Server) -> None:
 
 def test_a_dead_engine_is_replaced(own: Server) -> None:
     own.indexed(4)
+    forgotten = own.http.get("/v1/documents").json()["documents"][0]["id"]
+    assert own.http.delete(f"/v1/documents/{forgotten}").status_code == 200
+    own.indexed(3)
     engine = own.engine()
     answers: list[httpx.Response] = []
     waiting = threading.Thread(
@@ -74,9 +77,23 @@ def test_a_dead_engine_is_replaced(own: Server) -> None:
     assert own.http.get("/health").status_code == 503
     assert own.post("/v1/search", {"query": "tide"}).status_code == 503
     until(lambda: own.http.get("/health").status_code == 200, "the engine is there again")
+    own.indexed(3)  # what was forgotten has not come back
     own.fine()
     assert own.engine() != engine
     assert "kogata_engine_restarts 1.0" in own.http.get("/metrics").text
+
+
+def test_a_folder_need_not_be_utf_8_and_the_key_stays_at_the_door(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / os.fsdecode(b"caf\xe9"))
+    server = Server(tmp_path, folder, environment={"KOGATA_API_KEY": "correct-horse"})
+    try:
+        server.http.headers["authorization"] = "Bearer correct-horse"
+        server.indexed(4)
+        server.fine()
+        assert b"correct-horse" in Path(f"/proc/{server.process.pid}/environ").read_bytes()
+        assert b"correct-horse" not in Path(f"/proc/{server.engine()}/environ").read_bytes()
+    finally:
+        assert server.stop() == 0
 
 
 def test_no_engine_is_left_behind(own: Server) -> None:

@@ -110,8 +110,8 @@ async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> No
     index = resolve(options.place)
     uploads = index.with_name(f"uploads-{index.name}")
     start = Start(
-        options.place, tuple(os.path.abspath(os.path.expanduser(path)) for path in options.paths), _manual(),
-        str(uploads), options.model, options.precision, options.threads,
+        options.place, tuple(os.fsencode(os.path.abspath(os.path.expanduser(path))) for path in options.paths),
+        _manual(), str(uploads), options.model, options.precision, options.threads,
     )  # fmt: skip
     link = Link(start, shown)
     await link.open()  # it imports and loads its model while we import and bind ours

@@ -43,7 +43,7 @@ from kogata.ask.store.catalogue import read_entries, read_entry
 from kogata.ask.store.filters import Filter
 from kogata.ask.store.schema import shown
 from kogata.ask.store.status import read_status
-from kogata.errors import BadInput, KogataError, NotInIndex
+from kogata.errors import BadInput, EmbedderMismatch, KogataError, NotInIndex
 from kogata.run.encoder import normalise
 
 SEARCHERS = 4
@@ -74,21 +74,33 @@ class Engine:
                 self._know()
         self._indexing.start(self._know)
 
+    @property
+    def follows(self) -> bool:
+        """Whether the embedder is the one that the index was made with, whichever that is."""
+        return self._start.model is None
+
     def close(self) -> None:
         """Let the run that is going on stop at its next step."""
         self._indexing.close()
         self._index.close()
 
     def _know(self) -> None:
-        """Make known what is to be served."""
+        """Make known what is to be served, unless an earlier life of the engine has: it may be forgotten by now."""
+        if not self._start.first and self._index.path.exists():
+            return
         manual = None if self._start.manual is None else absolute(self._start.manual)
-        known = [row.path for row in self._index.store.folders()] if self._index.path.exists() else []
-        if self._start.paths:
-            self._index.know(self._start.paths)
-            if manual in known:
+        paths = [absolute(path) for path in self._start.paths]
+        known = self._known()
+        if paths:
+            if manual in known and manual not in paths:
                 self._index.forget([manual])
+            if there := [path for path in paths if os.path.lexists(path)]:
+                self._index.know(there)
         elif not known and manual is not None:
             self._index.know([manual])
+
+    def _known(self) -> list[bytes]:
+        return [row.path for row in self._index.store.folders()] if self._index.path.exists() else []
 
     # --- embedding
 
@@ -205,21 +217,24 @@ class Engine:
         uploads = absolute(self._start.uploads)
 
         def change() -> int:
-            files = [entry.path for entry in os.scandir(uploads) if entry.is_file(follow_symlinks=False)]
+            # Names that begin with a dot belong to uploads that are still coming in.
+            entries = [entry for entry in os.scandir(uploads) if not entry.name.startswith(b".")]
+            files = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
             for path in files:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
-            if any(row.path == uploads for row in self._index.store.folders()):
+            if uploads in self._known():
                 self._index.forget([uploads])
             return len(files)
 
         return _to_json(self._indexing.change(change) if os.path.isdir(uploads) else 0)
 
     def take_in(self) -> bytes:
-        """Know the folder of uploads; what is in it is read by the next run, which the watch starts at once."""
+        """Know the folder of uploads; what is in it is read by the next run, which begins at once."""
         uploads = absolute(self._start.uploads)
-        if all(row.path != uploads for row in self._index.store.folders()):
+        if uploads not in self._known():  # changes come one after another: it stays so
             self._indexing.change(lambda: self._index.know([uploads]))
+        self._indexing.wake()
         return _to_json(True)
 
     def _entry(self, id_: int) -> Any:
@@ -240,14 +255,23 @@ CALLS = frozenset(
      "take_in", "empty_uploads"}
 )  # fmt: skip
 
+CHANGES = frozenset({"forget", "take_in", "empty_uploads"})
+"""Those that write. They wait for the indexing, so a thread of their own does them, one after another."""
+
 
 class Desk:
-    """Takes calls from a stream and answers them on another, in whatever order they get done."""
+    """Takes calls from a stream and answers them on another, in whatever order they get done.
 
-    def __init__(self, incoming: Iterator[Start | Call | Cancel], send: Callable[[FromEngine], None]) -> None:
+    Args:
+        incoming: What the http process sends.
+        send: Takes what it is to get; None ends the engine.
+    """
+
+    def __init__(self, incoming: Iterator[Start | Call | Cancel], send: Callable[[FromEngine | None], None]) -> None:
         self._incoming = incoming
         self._send = send
-        self._threads = ThreadPoolExecutor(SEARCHERS, "call")
+        self._searchers = ThreadPoolExecutor(SEARCHERS, "call")
+        self._changer = ThreadPoolExecutor(1, "change")
         self._running: dict[int, list[Future[Any]]] = {}
 
     def run(self) -> None:
@@ -259,7 +283,8 @@ class Desk:
         for message in self._incoming:
             if isinstance(message, Call):
                 running = self._running[message.id] = []
-                running.append(self._threads.submit(self._answer, engine, message, running))
+                threads = self._changer if message.method in CHANGES else self._searchers
+                running.append(threads.submit(self._answer, engine, message, running))
             elif isinstance(message, Cancel):
                 for future in self._running.pop(message.id, ()):
                     future.cancel()
@@ -272,6 +297,8 @@ class Desk:
             result = getattr(engine, call.method)(**call.arguments)
         except Exception as error:
             self._finish(call.id, _failed(call.id, error))
+            if isinstance(error, EmbedderMismatch) and engine.follows:
+                self._send(None)  # another process made all vectors anew: begin again, with that embedder
             return
         if isinstance(result, Future):
             running.append(result)
@@ -342,8 +369,10 @@ def main() -> None:
                 if waiting.empty():
                     outgoing.flush()
             outgoing.flush()
-        except OSError:  # nobody listens any more
-            os._exit(0)
+        except Exception as error:
+            if not isinstance(error, OSError):  # that is only that nobody listens any more
+                traceback.print_exception(error)
+        os._exit(0)  # threads in the middle of something end here; nothing that was committed is lost
 
     writer = threading.Thread(target=write, name="writer", daemon=True)
     writer.start()
@@ -353,7 +382,7 @@ def main() -> None:
         waiting.put(Failed(0, type(error).__name__, str(error), error.hint))
     waiting.put(None)
     writer.join(timeout=5)
-    os._exit(0)  # threads in the middle of something end here; nothing that was committed is lost
+    os._exit(0)
 
 
 def _messages(stream: BinaryIO) -> Iterator[Start | Call | Cancel]:

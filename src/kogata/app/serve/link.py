@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from msgspec.structs import replace
+
 from kogata import errors
 from kogata.app.serve.messages import (
     HEAD,
@@ -57,6 +59,7 @@ class Link:
         self.progress = Progress()
         self.restarts = 0
         self.problem: errors.KogataError | None = None
+        self._refused: errors.KogataError | None = None  # why the engine did not start, as it says itself
         self._ready = asyncio.Event()
         self._was_ready = False
         self._over = asyncio.Event()
@@ -107,8 +110,7 @@ class Link:
             try:
                 await asyncio.wait_for(self._process.wait(), 8)
             except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
+                await self._kill()
 
     async def call(self, method: str, **arguments: Any) -> bytes:
         """What the engine's method answers. Cancelling the task cancels the call.
@@ -144,12 +146,19 @@ class Link:
         failures = 0
         while True:
             began = loop.time()
-            await self._live()
-            if not self._was_ready and self.problem is None:
-                self.problem = EngineFault("The engine could not be started; what it printed says why.")
-            if self.problem is not None:
+            try:
+                await self._live()
+            except Exception:  # no processes or files to be had, a message that cannot be read
+                log.exception("the engine cannot be talked to")
+                await self._kill()
+            if not self._was_ready:  # with what we were told it cannot work; later, whatever it is may pass
+                cannot = EngineFault("The engine could not be started; what it printed says why.")
+                self.problem = self._refused or cannot
                 self._over.set()
                 return
+            if self._refused is not None:
+                log.error("the engine could not be started: %s", self._refused)
+                self._refused = None
             failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
             self.restarts += 1
             code = None if self._process is None else self._process.returncode
@@ -158,10 +167,12 @@ class Link:
 
     async def _live(self) -> None:
         """One life of the engine, from its start to its end."""
+        # It reads files of all origins: the key of our door is none of its business.
+        inherited = {name: value for name, value in os.environ.items() if name != "KOGATA_API_KEY"}
         # A session of its own would outlive Ctrl-C in odd cases; in ours it dies when its stdin closes, however we end.
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "kogata.app.serve.engine",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**inherited, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -189,9 +200,11 @@ class Link:
                 self._ready.set()
                 self._was_ready = True
             case Progress():
+                if message.phase is not None:  # the paths are known before the first run begins
+                    self._start = replace(self._start, first=False)
                 self._moved(message)
             case Failed(id=0):
-                self.problem = _as_error(message)
+                self._refused = _as_error(message)
             case Done(id=id_) | Failed(id=id_):
                 future = self._calls.get(id_)
                 if future is not None and not future.done():
@@ -202,7 +215,14 @@ class Link:
 
     def _moved(self, state: Progress) -> None:
         self.progress = state
-        self._tell(state)
+        with suppress(OSError):  # a terminal that was closed
+            self._tell(state)
+
+    async def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
 
 
 def _as_error(failed: Failed) -> errors.KogataError:

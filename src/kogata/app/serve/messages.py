@@ -13,8 +13,6 @@ from typing import Any, BinaryIO
 import msgspec
 
 HEAD = struct.Struct("<I")
-LARGEST = 1 << 30
-"""Bytes of one message at most; the http process limits requests far below."""
 
 
 class Start(msgspec.Struct, tag=True):
@@ -22,19 +20,21 @@ class Start(msgspec.Struct, tag=True):
 
     Attributes:
         index: The index file; None for the default place.
-        paths: Folders and files to index and keep current.
+        paths: Folders and files to index and keep current; bytes, since names need not be UTF-8.
         manual: Kogata's own documentation: indexed where the index knows no folder and none is given.
         uploads: The folder that uploaded files are kept in.
         model, precision, threads: As of :class:`kogata.Index`.
+        first: Whether no earlier life of the engine has made the paths known.
     """
 
     index: str | None
-    paths: tuple[str, ...]
+    paths: tuple[bytes, ...]
     manual: str | None
     uploads: str
     model: str | None
     precision: str
     threads: int | None
+    first: bool = True
 
 
 class Call(msgspec.Struct, tag=True):
@@ -52,10 +52,9 @@ class Cancel(msgspec.Struct, tag=True):
 
 
 class Ready(msgspec.Struct, tag=True):
-    """The engine can be called. ``problem`` says what is wrong with the index, where something is."""
+    """The engine can be called."""
 
     pid: int
-    problem: str | None = None
 
 
 class Done(msgspec.Struct, tag=True):

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from kogata.app.http.errors import from_kogata
 from kogata.app.http.guard import Guard, Limits, Rules
 from kogata.app.http.metrics import Metrics
 from kogata.app.serve import command
 from kogata.app.serve.command import Options
+from kogata.app.serve.link import EngineFault, EngineGone
+from kogata.errors import DamagedIndexError, EmbedderMismatch, KogataError, LockedError, ModelError, StoreError
 
 
 class Answer:
@@ -135,6 +138,33 @@ def test_a_body_that_stops_arriving() -> None:
     answer = ask(Rules(limits=Limits(body_seconds=0.05)), "POST", body=[b"a", b"b"], pause=0.2)
     assert answer.status == 408
     assert b"0 seconds" in answer.body
+
+
+def test_a_method_that_nobody_knows_makes_no_counter_of_its_own() -> None:
+    metrics = Metrics()
+    guard = Guard(_good, Rules(), metrics, lambda record: None)
+    for method in ("GET", "BREW", "X" * 1000):
+        assert ask(Rules(), method, guard=guard).status == 200
+    text = metrics.text().decode()
+    assert "BREW" not in text
+    assert 'kogata_requests_total{method="other",route="other",status="200"} 2.0' in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "again"),
+    [
+        (EngineGone("Gone."), 503, "engine_unavailable", True), (LockedError("Busy."), 409, "index_locked", True),
+        (StoreError("None yet."), 503, "index_unavailable", True),
+        (DamagedIndexError("Damaged."), 500, "index_unavailable", False),
+        (EmbedderMismatch("Other."), 500, "index_unavailable", False),
+        (ModelError("No model."), 500, "index_unavailable", False),
+        (EngineFault("KeyError: /home/mori/secret"), 500, "internal_error", False),
+    ],
+)  # fmt: skip
+def test_only_what_passes_is_worth_another_try(error: KogataError, status: int, code: str, again: bool) -> None:
+    answer = from_kogata(error)
+    assert (answer.status, answer.code, answer.retry_after is not None) == (status, code, again)
+    assert "secret" not in answer.message
 
 
 def test_requests_beyond_the_limit_are_told_when_to_come_again() -> None:

@@ -83,6 +83,7 @@ class Library:
     folders: tuple[str, ...] = ("/home/mori/papers", "/home/mori/文書")
     key: str | None = None
     available: bool = True
+    problem: str = "engine_unavailable"
     indexing: Json | None = None
     delay: float = 0.0  # seconds an answer takes
     requests: list[str] = field(default_factory=list)
@@ -236,7 +237,7 @@ def application(library: Library) -> Starlette:
     async def guard(request: Request) -> None:
         library.requests.append(f"{request.method} {request.url.path}")
         if not library.available:
-            raise Refusal(503, "starting", "The engine is starting.")
+            raise Refusal(503, library.problem, "The engine is starting.")
         if library.key and request.headers.get("authorization") != f"Bearer {library.key}":
             raise Refusal(401, "invalid_api_key", "This server asks for a key.")
 

@@ -189,6 +189,17 @@ def test_a_server_that_starts_is_waited_for(open_page: Open, library: Library) -
     page.wait_for_function("() => document.querySelector('#banner').textContent === ''")
 
 
+def test_what_waiting_does_not_cure_is_said(open_page: Open, library: Library) -> None:
+    library.available = False
+    library.problem = "index_unavailable"
+    page = open_page("#q=decoding+bytes+64k+tokens")
+    page.get_by_text("The engine is starting.").first.wait_for()  # the server's own words
+    assert page.locator("#banner").text_content() == ""
+    asked = library.requests.count("POST /v1/ask")
+    page.wait_for_timeout(700)  # longer than the first pause before another try
+    assert library.requests.count("POST /v1/ask") == asked == 1
+
+
 def test_a_server_that_is_gone_is_waited_for(open_page: Open) -> None:
     page = open_page()
     page.get_by_text("8 documents").wait_for()

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from kogata.app.http import documents, embeddings, search, service
 from kogata.app.http.context import Context
 from kogata.app.http.endpoint import Endpoint
-from kogata.app.http.errors import ApiError
+from kogata.app.http.errors import DEFECT, ApiError
 from kogata.app.http.guard import Guard, Rules
 from kogata.app.http.openapi import document
 
@@ -57,4 +57,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _defect(request: Request, error: Exception) -> Response:
     """An error of ours: Starlette writes it to the log after this."""
-    return ApiError(500, "Something unexpected happened; the server's log says what.", code="internal_error").response()
+    return ApiError(500, DEFECT, code="internal_error").response()

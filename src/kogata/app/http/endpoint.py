@@ -103,10 +103,9 @@ async def _unless_gone(request: Request, work: Awaitable[Response], seconds: flo
         if answer.done():
             return answer.result()
         if gone.done():
+            gone.result()  # raises what the guard refuses the rest of the body with
             return Response(status_code=CLIENT_GONE)
-        raise ApiError(
-            503, f"This took longer than {seconds:.0f} seconds and was given up.", code="timeout", retry_after=5
-        )
+        raise ApiError(504, f"This took longer than {seconds:.0f} seconds and was given up.", code="timeout")
     finally:
         for task in (answer, gone):
             if not task.done():

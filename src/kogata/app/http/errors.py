@@ -14,6 +14,9 @@ from kogata.app.serve.link import EngineFault, EngineGone
 
 log = logging.getLogger("kogata.serve")
 
+DEFECT = "Something unexpected happened; the server's log says what."
+"""What a caller is told of a defect: exceptions carry paths and the like."""
+
 _encode = msgspec.json.Encoder().encode
 _PLACE = re.compile(r" - at `\$\.?([^`]*)`$")
 
@@ -56,13 +59,15 @@ def from_kogata(error: errors.KogataError) -> ApiError:
         case EngineGone():
             return ApiError(503, message, code="engine_unavailable", retry_after=1)
         case EngineFault():
-            return ApiError(500, f"Something unexpected happened: {message}", code="internal_error")
+            return ApiError(500, DEFECT, code="internal_error")
         case errors.BadInput():
             return ApiError(400, message, code="invalid_value")
         case errors.NotInIndex():
             return ApiError(404, message, code="not_found")
         case errors.LockedError():
             return ApiError(409, message, code="index_locked", retry_after=5)
+        case errors.DamagedIndexError() | errors.NewerIndexError() | errors.EmbedderMismatch() | errors.ModelError():
+            return ApiError(500, message, code="index_unavailable")  # as it will be at the next try
         case _:
             return ApiError(503, message, code="index_unavailable", retry_after=5)
 

@@ -28,6 +28,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 _PORT = re.compile(r":\d{1,5}$")
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})  # others are counted as one
 _OPEN = ("/health",)
 _PAGE = ("/", "/favicon.ico")
 
@@ -137,7 +138,7 @@ class Guard:
             self._metrics.in_flight.set(self._in_flight)
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.seen(scope["method"], route, status, seconds)
+            self._metrics.seen(scope["method"] if scope["method"] in _METHODS else "other", route, status, seconds)
             self._log(
                 {
                     "id": id_, "client": (scope.get("client") or ("",))[0], "method": scope["method"],

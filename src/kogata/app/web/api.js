@@ -56,16 +56,13 @@ async function request(method, path, { body, signal, patient = method === "GET" 
     } catch (error) {
       if (error.name === "AbortError") throw error;
     }
-    if (response === null || response.status === 503) {
-      tellAway(response ? "starting" : "unreachable");
-      if (!patient) throw await problem(response);
-      await sleep(pause, signal);
-    } else {
-      tellAway(null);
-      if (response.ok) return response;
-      if (response.status !== 401) throw await problem(response);
-      await renewKey(used);
-    }
+    const error = response?.ok ? null : await problem(response);
+    const away = error?.status === 0 ? "unreachable" : error?.code === "engine_unavailable" ? "starting" : null;
+    tellAway(away);
+    if (!error) return response;
+    if (away && patient) await sleep(pause, signal);
+    else if (error.status === 401) await renewKey(used);
+    else throw error;
   }
 }
 

@@ -131,7 +131,7 @@ const en = {
   errors: {
     0: "Kogata cannot be reached.", 413: "The file is too large.", 415: "Files of this kind cannot be added.",
     429: "Too many requests at once. Try again in a moment.",
-    503: "Kogata is getting ready. Try again in a moment.", 507: "The disk is full.",
+    engine_unavailable: "Kogata is getting ready. Try again in a moment.", 504: "This took too long and was given up.", 507: "The disk is full.",
   },
   gone: "The document is no longer in the index, or its file is no longer there.",
   blocked: "The browser did not open a tab, so the file was saved instead.",
@@ -273,7 +273,7 @@ const ja = {
   failed: "うまくいきませんでした",
   errors: {
     0: "Kogata に接続できません。", 413: "ファイルが大きすぎます。", 415: "この種類のファイルは追加できません。", 429: "要求が多すぎます。少し待ってからもう一度試してください。",
-    503: "Kogata の準備をしています。少し待ってからもう一度試してください。", 507: "ディスクがいっぱいです。",
+    engine_unavailable: "Kogata の準備をしています。少し待ってからもう一度試してください。", 504: "時間がかかりすぎたため中止しました。", 507: "ディスクがいっぱいです。",
   },
   gone: "この文書は索引にないか、ファイルがなくなっています。",
   blocked: "タブを開けなかったので、ファイルを保存しました。",
@@ -338,7 +338,7 @@ export function note(sentence) {
 }
 
 /** What an ApiError means: in the language of the page where its kind is known, else as the server put it. */
-export const explain = (error) => t.errors[error.status] ?? (error.message || t.failed);
+export const explain = (error) => t.errors[error.code] ?? t.errors[error.status] ?? (error.message || t.failed);
 
 export const number = (n, digits = 0) =>
   n.toLocaleString(language, { maximumFractionDigits: digits, minimumFractionDigits: digits });

@@ -11,6 +11,7 @@ const ASKED = 5; // sent files whose state is asked for at once
 const items = [];
 let status = null;
 let sending = false;
+let turn = 0; // whose state is asked for next
 let onChange = () => {};
 let onDrop = () => {};
 
@@ -82,7 +83,7 @@ async function send() {
         item.share = share;
         drawItems();
       });
-      Object.assign(item, { step: "reading", path: stored.path });
+      Object.assign(item, { step: "reading", name: stored.name, path: stored.path }); // it may have got another name
     } catch (error) {
       Object.assign(item, { step: "failed", why: explain(error) });
     }
@@ -97,7 +98,8 @@ export function drawUploads(newStatus = status) {
   status = newStatus;
   if (status) drawKept();
   drawItems();
-  items.filter((item) => item.step === "reading" || item.step === "words").slice(0, ASKED).forEach(follow);
+  const followed = items.filter((item) => item.step === "reading" || item.step === "words");
+  for (let n = Math.min(ASKED, followed.length); n > 0; n--) follow(followed[turn++ % followed.length]);
 }
 
 async function follow(item) {

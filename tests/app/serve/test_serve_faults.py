@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -81,6 +83,24 @@ def test_a_dead_engine_is_replaced(own: Server) -> None:
     own.fine()
     assert own.engine() != engine
     assert "kogata_engine_restarts 1.0" in own.http.get("/metrics").text
+
+
+def test_an_index_made_anew_with_another_model_is_followed(own: Server) -> None:
+    own.indexed(4)
+    engine = own.engine()
+    with closing(sqlite3.connect(own.index, timeout=10, isolation_level=None)) as other:
+        (ours,) = other.execute("SELECT value FROM meta WHERE key = 'embedder'").fetchone()
+        theirs = json.dumps({**json.loads(ours), "identity": "another"})
+        other.execute("UPDATE meta SET value = ? WHERE key = 'embedder'", (theirs,))
+        refused = own.post("/v1/search", {"query": "tide"})
+        assert refused.status_code == 500
+        assert "embedder" in refused.json()["error"]["message"]
+        # The engine begins again with the index's embedder. Here none is of that identity: it must keep trying.
+        until(lambda: "could not be started" in own.errors.read_text(), "a new engine has been refused", 10)
+        other.execute("UPDATE meta SET value = ? WHERE key = 'embedder'", (ours,))
+        until(lambda: own.http.get("/health").status_code == 200, "the engine is there again")
+        own.fine()
+        assert own.engine() != engine
 
 
 def test_a_folder_need_not_be_utf_8_and_the_key_stays_at_the_door(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from serve_process import until
 
 import kogata.app.serve.indexing as indexing
-from kogata.app.serve.messages import Progress
+from kogata.app.serve.engine import Engine
+from kogata.app.serve.messages import Progress, Start
+from kogata.ask.index import Index
 from kogata.ask.indexing import watch as watching
 from kogata.ask.indexing.report import Report
 from kogata.errors import LockedError, StoreError
@@ -103,6 +105,35 @@ def test_it_can_be_woken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         until(lambda: index.refreshed == 1, "the first refresh", 10)
         running.wake()
         until(lambda: index.refreshed == 2, "a second one", 5)
+
+
+def test_what_is_served_is_known(tmp_path: Path) -> None:
+    """The manual only where nothing else is, but then and when it is asked for; what vanished does not matter."""
+    manual, docs, gone = tmp_path / "manual", tmp_path / "docs", tmp_path / "gone"
+    manual.mkdir()
+    docs.mkdir()
+
+    def known(*paths: Path, first: bool = True) -> list[str]:
+        engine = object.__new__(Engine)
+        engine._start = Start(
+            None,
+            tuple(os.fsencode(path) for path in paths),
+            str(manual),
+            str(tmp_path / "up"),
+            None,
+            "auto",
+            None,
+            first,
+        )
+        with Index(tmp_path / "index.sqlite") as engine._index:
+            engine._know()
+            return sorted(os.path.basename(os.fsdecode(path)) for path in engine._known())
+
+    assert known() == ["manual"]
+    assert known(manual) == ["manual"]
+    assert known(docs, first=False) == ["manual"]
+    assert known(docs, gone) == ["docs"]
+    assert known(gone) == ["docs"]
 
 
 def test_changes_from_many_threads_are_counted(tmp_path: Path) -> None:

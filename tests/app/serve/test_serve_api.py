@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,9 @@ import pytest
 from serve_process import Server, until
 
 import kogata
+from kogata.app.http import documents
+from kogata.app.http.context import Context
+from kogata.app.http.errors import ApiError
 
 TEXTS = ["what is a tide", "潮位とは何か", "", "a " * 200, "the lease of the boat house"]
 
@@ -200,6 +205,40 @@ def test_emptying_never_touches_a_folder_that_is_merely_called_uploads(tmp_path:
     finally:
         assert server.stop() == 0
     assert own.read_text() == "Mine."
+
+
+def test_what_lies_elsewhere_is_not_opened(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "docs", tmp_path / "docs-secret" / "key.txt"
+    (folder / "inner").mkdir(parents=True)
+    secret.parent.mkdir()
+    secret.write_text("Secret.")
+    (folder / "inner" / "a.txt").write_text("A.")
+    (folder / "inside.txt").symlink_to(folder / "inner" / "a.txt")
+    (folder / "outside.txt").symlink_to(secret)
+    os.mkfifo(folder / "pipe.txt")
+    for path in ("inner/a.txt", "inside.txt"):
+        file = documents._opened(os.fsencode(folder / path), os.fsencode(folder))
+        assert file is not None, path
+        with file:
+            assert file.read() == b"A."
+    for path in ("outside.txt", "../docs-secret/key.txt", "pipe.txt", "inner", "gone.txt"):
+        assert documents._opened(os.fsencode(folder / path), os.fsencode(folder)) is None, path
+
+
+def test_uploads_leave_room_on_the_disk_and_no_remains(tmp_path: Path) -> None:
+    here = Context(None, tmp_path)  # type: ignore[arg-type]
+    documents._make_room(here, 1)
+    with pytest.raises(ApiError, match="left free") as refused:
+        documents._make_room(here, shutil.disk_usage(tmp_path).free - 100_000_000)
+    assert refused.value.status == 507
+    old, new, own = tmp_path / ".part-old", tmp_path / ".part-new", tmp_path / "mine.txt"
+    for path in (old, new, own):
+        path.write_text("x")
+    os.utime(old, (0, 0))
+    os.utime(own, (0, 0))
+    documents.sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [new, own]
+    documents.sweep(tmp_path / "not there")
 
 
 def test_a_changed_file_is_followed(server: Server) -> None:

@@ -275,6 +275,7 @@ def test_a_multipart_body_that_is_none(server: Server) -> None:
         ("../../../tmp/evil.txt", "evil.txt"), ("..\\..\\evil.txt", "evil.txt"), ("/etc/passwd", "passwd"),
         (".hidden", "hidden"), ("..", "document"), ("a\u202etxt.exe", None), ("n" * 400 + ".txt", None),
         ("潮" * 200 + ".md", None), ("CON", None), ("a\nb.txt", None), (" ", "document"),
+        ("tern.txt.part", "tern.txt"), ("~$tern.docx", "tern.docx"), ("tern.txt~", "tern.txt"),
     ],
     ids=lambda name: ascii(name)[:24],
 )  # fmt: skip

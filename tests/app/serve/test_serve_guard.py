@@ -167,6 +167,24 @@ def test_only_what_passes_is_worth_another_try(error: KogataError, status: int, 
     assert "secret" not in answer.message
 
 
+def test_a_body_that_trickles() -> None:
+    """Each piece comes in time, and all of them never would."""
+    answer = ask(Rules(limits=Limits(body_seconds=0.05)), "POST", body=[b"a"] * 100, pause=0.02)
+    assert (answer.status, b"too slowly" in answer.body) == (408, True)
+    good = ask(Rules(limits=Limits(body_seconds=0.05)), "POST", body=[b"a" * 2000] * 40, pause=0.02)
+    assert good.status == 200  # it takes as long, and brings 80 kB
+
+
+def test_bodies_in_memory_together_are_bounded_and_let_go() -> None:
+    guard = Guard(_good, Rules(limits=Limits(bodies=20)), Metrics(), lambda record: None)
+    for _ in range(3):
+        assert ask(Rules(), "POST", body=[b"x" * 10, b"x" * 10], guard=guard).status == 200
+    refused = ask(Rules(), "POST", body=[b"x" * 10, b"x" * 11], guard=guard)
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert ask(Rules(), "POST", "/v1/documents", body=[b"x" * 30], guard=guard).status == 200
+    assert ask(Rules(), "POST", body=[b"x" * 20], guard=guard).status == 200
+
+
 def test_requests_beyond_the_limit_are_told_when_to_come_again() -> None:
     rules = Rules(limits=Limits(in_flight=0))
     answer = ask(rules)

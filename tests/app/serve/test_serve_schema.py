@@ -36,6 +36,25 @@ def schemathesis_given(operation: object) -> object:
     return given(case=operation.as_strategy())  # type: ignore[attr-defined]
 
 
+def test_each_operation_has_a_name_of_its_own_and_says_how_it_fails(server: Server) -> None:
+    paths = server.http.get("/openapi.json").json()["paths"]
+    operations = {(method, path): one for path, found in paths.items() for method, one in found.items()}
+    names = [operation["operationId"] for operation in operations.values()]
+    assert len(names) == len(set(names)), names
+    assert {"rerank", "rerank_v2"} <= set(names)
+    upload, search = operations["post", "/v1/documents"]["responses"], operations["post", "/v1/search"]["responses"]
+    assert {"408", "413", "415", "500", "504", "507"} <= upload.keys()
+    assert {"408", "413", "415", "500", "504"} <= search.keys()
+    assert "409" in operations["delete", "/v1/uploads"]["responses"]
+
+
+def test_status_has_the_fields_that_are_described(server: Server) -> None:
+    described = server.http.get("/openapi.json").json()["components"]["schemas"]
+    status = server.http.get("/v1/status").json()
+    assert described["StatusResponse"]["properties"].keys() == status.keys()
+    assert described["EmbedderEntry"]["properties"].keys() == status["embedder"].keys()
+
+
 def test_a_few_requests_of_every_route(server: Server) -> None:
     run(server, 8)
 

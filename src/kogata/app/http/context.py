@@ -27,6 +27,7 @@ class Context:
         metrics: Its counters.
         began: When it started, in seconds since 1970.
         pace: How fast the indexing is.
+        uploads_at_once: Holds back uploads beyond two; they are spooled on the disk.
         uploading: Held while uploads get their names.
     """
 
@@ -35,8 +36,9 @@ class Context:
     metrics: Metrics = field(default_factory=Metrics)
     began: int = field(default_factory=lambda: int(time.time()))
     pace: Pace = field(default_factory=Pace)
-    _model: dict[str, Any] | None = None
+    uploads_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     uploading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _model: tuple[int, dict[str, Any]] | None = None  # and in which of the engine's lives
 
     async def model(self, named: str = "default") -> dict[str, Any]:
         """The model that a request names: id, dimensions, max_length.
@@ -45,14 +47,16 @@ class Context:
             ApiError: There is no such model.
             KogataError: The engine is not there.
         """
-        if self._model is None:
-            self._model = msgspec.json.decode(await self.link.call("model"))
-        if named not in ("default", self._model["id"]):
+        life = self.link.restarts
+        if self._model is None or self._model[0] != life:  # another engine may have another model
+            self._model = life, msgspec.json.decode(await self.link.call("model"))
+        model = self._model[1]
+        if named not in ("default", model["id"]):
             raise ApiError(
-                404, f"There is no model {named[:200]!r} here. Accepted: default, {self._model['id']}.", param="model",
+                404, f"There is no model {named[:200]!r} here. Accepted: default, {model['id']}.", param="model",
                 code="model_not_found",
             )  # fmt: skip
-        return self._model
+        return model
 
 
 def context(request: Request) -> Context:

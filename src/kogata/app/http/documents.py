@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 import tempfile
+import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import anyio
 import msgspec
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from kogata.app.http.context import Context, context
-from kogata.app.http.endpoint import Endpoint
+from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
 from kogata.app.http.schemas import (
     Deleted,
@@ -30,13 +34,20 @@ from kogata.app.http.schemas import (
     Uploaded,
     UploadResponse,
 )
+from kogata.errors import LockedError
 
 MOST_FILES = 100
 _NAME_BYTES = 200
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 # What a browser may show by itself; anything else is downloaded, since it could hold scripts.
 _SHOWN = {"pdf": "application/pdf", "txt": "text/plain", "md": "text/plain"}
-_encode = msgspec.json.Encoder().encode
+_PART = ".part-"  # hidden: the indexer leaves it out
+_PART_SECONDS = 3600
+_KEPT_FREE = 200_000_000  # bytes of the disk that uploads leave to others
+_PIECE = 1 << 18
+_SEPARATOR = os.fsencode(os.sep)
+# What names of temporary and hidden files begin and end with: the indexer leaves such files out.
+_MARKS = re.compile(r"^(?:~\$|[ .])+|(?:~|\.part|\.crdownload|[ .])+$")
 
 
 async def listing(request: Request) -> Response:
@@ -46,36 +57,65 @@ async def listing(request: Request) -> Response:
         "documents", containing=asked.get("q", ""), state=asked.get("state", ""), folder=asked.get("folder", ""),
         offset=offset, limit=limit,
     )  # fmt: skip
-    return Response(found, media_type="application/json")
+    return as_json(found)
 
 
 async def one(request: Request) -> Response:
-    return Response(await context(request).link.call("document", id=_id(request)), media_type="application/json")
+    return as_json(await context(request).link.call("document", id=_id(request)))
 
 
 async def text(request: Request) -> Response:
     start = _number(request, "start", 0, 2**62)
     end = _number(request, "end", 0, 2**62) if "end" in request.query_params else None
     found = await context(request).link.call("text", id=_id(request), start=start, end=end)
-    return Response(found, media_type="application/json")
+    return as_json(found)
 
 
 async def original(request: Request) -> Response:
     where = msgspec.msgpack.decode(await context(request).link.call("original", id=_id(request)))
-    path, folder = os.path.realpath(where["path"]), os.path.realpath(where["folder"])
-    # The index names the file; that it still lies where it was indexed from is looked at now.
-    inside = path == folder or path.startswith(folder.rstrip(b"/") + b"/")
-    if not inside or not os.path.isfile(path):
+    file = await anyio.to_thread.run_sync(_opened, where["path"], where["folder"])
+    if file is None:
         raise ApiError(404, "The file is no longer where it was indexed from.", code="not_found")
     shown = _SHOWN.get(where["kind"])
     if shown == "text/plain":
         shown += f"; charset={where['encoding'] or 'utf-8'}"
     name = os.path.basename(where["path"]).decode("utf-8", "replace")
-    return FileResponse(
-        os.fsdecode(path), media_type=shown or "application/octet-stream", filename=name,
-        content_disposition_type="inline" if shown else "attachment",
-        headers={"content-security-policy": "sandbox; default-src 'none'", "cache-control": "no-store"},
+    size = os.fstat(file.fileno()).st_size
+    return StreamingResponse(
+        _pieces(file, size), media_type=shown or "application/octet-stream",
+        headers={
+            "content-length": str(size),
+            "content-disposition": f"{'inline' if shown else 'attachment'}; filename*=utf-8''{quote(name, safe='')}",
+            "content-security-policy": "sandbox; default-src 'none'", "cache-control": "no-store",
+        },
     )  # fmt: skip
+
+
+def _opened(path: bytes, folder: bytes) -> BinaryIO | None:
+    """The file, open; None where it no longer lies where it was indexed from.
+
+    What was opened is looked at, not what has the name: a link that is put there meanwhile leads nowhere.
+    """
+    flags = sum(getattr(os, name, 0) for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb")  # O_NONBLOCK: a pipe does not hold us
+    except OSError:
+        return None
+    link = b"/proc/self/fd/%d" % file.fileno()
+    real = os.path.realpath(link) if os.path.lexists(link) else path
+    inside = real == folder or real.startswith(folder.rstrip(_SEPARATOR) + _SEPARATOR)
+    if inside and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    return None
+
+
+async def _pieces(file: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    with file:
+        while size and (piece := await anyio.to_thread.run_sync(file.read, min(size, _PIECE))):
+            size -= len(piece)
+            yield piece
 
 
 async def upload(request: Request) -> Response:
@@ -85,29 +125,35 @@ async def upload(request: Request) -> Response:
         raise ApiError(
             415, "Files are sent as multipart/form-data, in fields named `file`.", code="unsupported_media_type"
         )
+    kept: list[Uploaded] = []
     try:
-        async with request.form(max_files=MOST_FILES, max_fields=10) as form:
+        await anyio.to_thread.run_sync(_make_room, here, int(request.headers.get("content-length", "0")))
+        async with here.uploads_at_once, request.form(max_files=MOST_FILES, max_fields=10) as form:
             files = [value for name, value in form.multi_items() if name == "file" and isinstance(value, UploadFile)]
             if not files:
                 raise ApiError(400, "No file was sent: they are expected in fields named `file`.", param="file")
             async with here.uploading:
-                kept = [await anyio.to_thread.run_sync(_keep, here, file) for file in files]
+                for file in files:
+                    kept.append(await anyio.to_thread.run_sync(_keep, here, file))
     except HTTPException as error:
         raise ApiError(400, f"The upload cannot be read: {error.detail}.", code="invalid_request") from None
     except OSError as error:
         raise ApiError(507, f"The file cannot be kept: {error.strerror}.", code="disk_full") from error
-    await here.link.call("take_in")
-    return Response(_encode(UploadResponse(kept)), 202, media_type="application/json")
+    finally:
+        if kept:  # also where the next one failed
+            with suppress(LockedError):  # they are there all the same, and read when the other process has finished
+                await here.link.call("take_in")
+    return as_json(UploadResponse(kept), 202)
 
 
 async def delete(request: Request) -> Response:
     gone: dict[str, Any] = msgspec.json.decode(await context(request).link.call("forget", id=_id(request)))
-    return Response(_encode(Deleted(**gone)), media_type="application/json")
+    return as_json(Deleted(**gone))
 
 
 async def empty(request: Request) -> Response:
     removed = msgspec.json.decode(await context(request).link.call("empty_uploads"))
-    return Response(_encode(Emptied(removed)), media_type="application/json")
+    return as_json(Emptied(removed))
 
 
 def _id(request: Request) -> int:
@@ -124,11 +170,28 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     return int(given)
 
 
+def _make_room(here: Context, size: int) -> None:
+    """Raises ApiError where the disk has no place for an upload of this size."""
+    here.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
+    free = shutil.disk_usage(here.uploads).free
+    if size + _KEPT_FREE > free:
+        raise ApiError(
+            507, f"The upload has {size:,} bytes and the disk {free:,}; {_KEPT_FREE:,} are left free.", code="disk_full"
+        )
+
+
+def sweep(uploads: Path) -> None:
+    """Remove what uploads that were cut off have left."""
+    for path in uploads.glob(f"{_PART}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _PART_SECONDS:
+                path.unlink()
+
+
 def _keep(here: Context, file: UploadFile) -> Uploaded:
     """Write an upload into the folder of uploads under a safe name: temporary file, fsync, rename."""
-    here.uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = safe_name(file.filename or "")
-    handle, temporary = tempfile.mkstemp(prefix=".part-", dir=here.uploads)  # hidden: the indexer leaves it out
+    handle, temporary = tempfile.mkstemp(prefix=_PART, dir=here.uploads)
     try:
         size = 0
         with os.fdopen(handle, "wb") as out:
@@ -146,17 +209,16 @@ def _keep(here: Context, file: UploadFile) -> Uploaded:
 
 
 def safe_name(name: str) -> str:
-    """A file name without folders, control characters and what some systems refuse; never hidden, never empty."""
+    """A file name without folders, control characters and what some systems refuse, of at most 200 bytes; never one
+    that is left out as hidden or temporary, never empty."""
     name = unicodedata.normalize("NFC", name.encode("utf-8", "replace").decode())
     name = _UNSAFE.sub("_", re.split(r"[/\\]", name)[-1]).strip(" .")
     stem, dot, suffix = name.rpartition(".")
-    while len(name.encode()) > _NAME_BYTES:
-        if dot and len(suffix.encode()) < 20 and stem:
-            stem = stem[:-1]
-            name = f"{stem}.{suffix}"
-        else:
-            name = name[:-1]
-    return name or "document"
+    if not stem or len(suffix) > 20:
+        stem, dot, suffix = name, "", ""
+    room = _NAME_BYTES - len(f"{dot}{suffix}".encode())
+    name = stem.encode()[:room].decode(errors="ignore") + dot + suffix
+    return _MARKS.sub("", name) or "document"
 
 
 def _free(folder: Path, name: str) -> Iterator[Path]:

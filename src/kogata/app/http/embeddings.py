@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kogata.app.http.context import context
-from kogata.app.http.endpoint import Endpoint
+from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
 from kogata.app.http.schemas import (
     Embedding,
@@ -28,7 +28,6 @@ from kogata.app.http.schemas import (
 )
 
 MOST_TEXTS = 2048
-_encode = msgspec.json.Encoder().encode
 _KINDS = {"query": "query", "search_query": "query"}
 
 
@@ -48,7 +47,7 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     else:
         data = [Embedding("embedding", i, [*row.cast("f")]) for i, row in enumerate(rows)]
     answer = EmbeddingsResponse("list", data, model["id"], Usage(tokens, tokens))
-    return Response(_encode(answer), media_type="application/json")
+    return as_json(answer)
 
 
 async def rerank(request: Request, body: RerankRequest) -> Response:
@@ -62,22 +61,16 @@ async def rerank(request: Request, body: RerankRequest) -> Response:
         for i in order
     ]
     usage = Usage(answer["tokens"], answer["tokens"])
-    return Response(
-        _encode(RerankResponse(uuid.uuid4().hex, model["id"], results, usage)), media_type="application/json"
-    )
-
-
-async def rerank_v2(request: Request, body: RerankRequest) -> Response:
-    return await rerank(request, body)
+    return as_json(RerankResponse(uuid.uuid4().hex, model["id"], results, usage))
 
 
 async def models(request: Request) -> Response:
-    return Response(_encode(ModelList("list", [await _entry(request)])), media_type="application/json")
+    return as_json(ModelList("list", [await _entry(request)]))
 
 
 async def model(request: Request) -> Response:
     await context(request).model(request.path_params["id"])
-    return Response(_encode(await _entry(request)), media_type="application/json")
+    return as_json(await _entry(request))
 
 
 async def _entry(request: Request) -> ModelEntry:
@@ -116,12 +109,12 @@ ROUTES = (
         example={"query": "tide gauge", "documents": ["The gauge measures the sea level.", "Bread."], "top_n": 1},
     ),
     Endpoint(
-        "POST", "/v2/rerank", rerank_v2, "The same, where Cohere's newer clients look for it",
+        "POST", "/v2/rerank", rerank, "The same, where Cohere's newer clients look for it", name="rerank_v2",
         accepts=RerankRequest, answers=RerankResponse,
     ),
     Endpoint("GET", "/v1/models", models, "The models that requests may name", answers=ModelList),
     Endpoint(
         "GET", "/v1/models/{id:path}", model, "One model", answers=ModelEntry,
-        parameters=(("id", str, "default"),),
+        parameters=(("id", str, "an id that /v1/models lists, or `default`", "default"),),
     ),
 )  # fmt: skip

@@ -17,6 +17,8 @@ from kogata.errors import KogataError
 
 Handler = Callable[..., Awaitable[Response]]
 
+_encode = msgspec.json.Encoder().encode
+
 CLIENT_GONE = 499
 """The status in logs of a request whose client went away, as nginx calls it."""
 
@@ -33,7 +35,8 @@ class Endpoint:
         answers: Type of the JSON answer; None where it is something else.
         status: Of a good answer.
         example: A body that works, for the OpenAPI document.
-        parameters: Of the path and the query: name to (type, description, example).
+        parameters: Of the path and the query: (name, type, description) of each, and an example where there is one.
+        name: Unique, for the OpenAPI document and its generated clients; the handler's where none is given.
         media_type: Of the answer.
         reads_body: The handler reads the body itself, as it arrives.
     """
@@ -47,9 +50,10 @@ class Endpoint:
     answers: Any = None
     status: int = 200
     example: Any = None
-    parameters: tuple[tuple[str, Any, str], ...] = ()
+    parameters: tuple[tuple[Any, ...], ...] = ()
     media_type: str = "application/json"
     reads_body: bool = False
+    name: str = ""
 
     def asgi(self, seconds: float) -> Callable[[Request], Awaitable[Response]]:
         """What Starlette calls.
@@ -80,6 +84,11 @@ class Endpoint:
 
         serve.__name__ = self.handler.__name__
         return serve
+
+
+def as_json(value: Any, status: int = 200) -> Response:
+    """An answer; bytes are JSON already."""
+    return Response(value if isinstance(value, bytes) else _encode(value), status, media_type="application/json")
 
 
 async def _json_body(request: Request) -> bytes:

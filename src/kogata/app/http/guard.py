@@ -30,6 +30,8 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
 _PORT = re.compile(r":\d{1,5}$")
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})  # others are counted as one
 _OPEN = ("/health",)
+_UPLOADS = "/v1/documents"
+_SLOWEST = 50_000  # bytes a second of a body that may take longer
 _PAGE = ("/", "/favicon.ico")
 
 ALWAYS = {
@@ -49,12 +51,14 @@ class Limits:
         upload: Bytes of an upload.
         header_bytes, headers: Of a request.
         in_flight: Requests at once; more are answered with 429.
-        body_seconds: Pause between two pieces of a body.
+        bodies: Bytes of bodies that requests hold in memory together; uploads are on the disk.
+        body_seconds: Pause between two pieces of a body; all of it has ten times as long, and a second for each 50 kB.
         seconds: For an answer.
     """
 
     body: int = 16_000_000
     upload: int = 500_000_000
+    bodies: int = 256_000_000
     headers: int = 100
     header_bytes: int = 32_768
     in_flight: int = 512
@@ -95,6 +99,7 @@ class Guard:
         self._metrics = metrics
         self._log = log
         self._in_flight = 0
+        self._bodies = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -135,6 +140,7 @@ class Guard:
                 await error.response()(scope, receive, send_with)
         finally:
             self._in_flight -= 1
+            self._bodies -= scope["state"].get("body", 0)
             self._metrics.in_flight.set(self._in_flight)
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
@@ -195,17 +201,19 @@ class Guard:
             raise ApiError(401, "This server asks for its API key: Authorization: Bearer KEY.", code="invalid_api_key")
 
     def _most(self, path: str) -> int:
-        return self._rules.limits.upload if path == "/v1/documents" else self._rules.limits.body
+        return self._rules.limits.upload if path == _UPLOADS else self._rules.limits.body
 
     def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
         """`receive` that counts the body and times its pieces."""
-        most, pause = self._most(scope["path"]), self._rules.limits.body_seconds
-        got, more = 0, True
+        limits, most = self._rules.limits, self._most(scope["path"])
+        pause, in_memory = limits.body_seconds, scope["path"] != _UPLOADS
+        got, more, began = 0, True, 0.0
 
         async def limited() -> Message:
-            nonlocal got, more
+            nonlocal got, more, began
             if not more:  # only the client's leaving is waited for now
                 return await receive()
+            began = began or time.monotonic()
             try:
                 async with asyncio.timeout(pause):
                     message = await receive()
@@ -213,7 +221,18 @@ class Guard:
                 raise ApiError(
                     408, f"Nothing of the request's body arrived for {pause:.0f} seconds.", code="timeout"
                 ) from None
-            got += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            got += size
+            if time.monotonic() - began > 10 * pause + got / _SLOWEST:
+                raise ApiError(408, "The request's body arrives too slowly.", code="timeout")
+            if in_memory:
+                self._bodies += size
+                scope["state"]["body"] = got
+                if self._bodies > limits.bodies:
+                    raise ApiError(
+                        429, "Too many large requests are being answered already.", code="too_many_requests",
+                        retry_after=1,
+                    )  # fmt: skip
             more = bool(message.get("more_body")) and message["type"] == "http.request"
             if got > most:
                 raise _too_large(most)

@@ -17,10 +17,19 @@ _ERRORS = {
     "401": "The API key is missing or wrong.",
     "403": "The Host or the Origin is not allowed.",
     "404": "There is no such thing.",
-    "413": "The body is too large.",
+    "405": "Not by this method.",
     "429": "Too many requests at once; Retry-After says when to try again.",
+    "500": "A defect, or an index or a model that cannot be used; the message says which.",
     "503": "The engine or the index is not available; Retry-After says when to try again.",
+    "504": "It took too long and was given up.",
 }
+_BODY_ERRORS = {
+    "408": "The body came too slowly.",
+    "413": "The body is too large.",
+    "415": "The body is not of the type that is accepted.",
+}
+_CHANGE_ERRORS = {"409": "Another process writes to the index; Retry-After says when to try again."}
+_UPLOAD_ERRORS = {"507": "The disk has no room for it."}
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -50,16 +59,28 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _errors(endpoint: Endpoint) -> dict[str, str]:
+    """The errors that a route may answer with."""
+    found = dict(_ERRORS)
+    if endpoint.method == "POST":
+        found |= _BODY_ERRORS
+    if endpoint.method == "DELETE":
+        found |= _CHANGE_ERRORS
+    if endpoint.reads_body:
+        found |= _UPLOAD_ERRORS
+    return found
+
+
 def _operation(endpoint: Endpoint, path: str, named: dict[Any, Any]) -> dict[str, Any]:
     content = {"schema": named[endpoint.answers]} if endpoint.answers is not None else {}
     operation: dict[str, Any] = {
-        "operationId": endpoint.handler.__name__,
+        "operationId": endpoint.name or endpoint.handler.__name__,
         "summary": endpoint.summary,
         "responses": {
             str(endpoint.status): {"description": "Done.", "content": {endpoint.media_type: content}},
             **{
                 code: {"description": text, "content": {"application/json": {"schema": named[ErrorResponse]}}}
-                for code, text in _ERRORS.items()
+                for code, text in sorted(_errors(endpoint).items())
             },
         },
     }
@@ -72,8 +93,9 @@ def _operation(endpoint: Endpoint, path: str, named: dict[Any, Any]) -> dict[str
             {
                 "name": name, "in": "path" if f"{{{name}}}" in path else "query", "description": text,
                 "required": f"{{{name}}}" in path, "schema": msgspec.json.schema(kind),
+                **({"example": example[0]} if example else {}),
             }
-            for name, kind, text in endpoint.parameters
+            for name, kind, text, *example in endpoint.parameters
         ]  # fmt: skip
     if endpoint.accepts is not None:
         body: dict[str, Any] = {"schema": named[endpoint.accepts]}

@@ -69,13 +69,20 @@ class AskRequest(Request):
 
 
 class RerankDocument(Struct, kw_only=True):
-    """A document as an object; other fields than its text are given back as they came."""
+    """A document as an object; of its fields only the text is read, and given back where documents are asked for."""
 
     text: Text
 
 
 class RerankRequest(Request):
-    """As Jina's and Cohere's clients send it."""
+    """As Jina's and Cohere's clients send it.
+
+    Attributes:
+        top_n: How many of the best to answer with; all where it is not said.
+        return_documents: Answer with the texts as well.
+        max_tokens_per_doc, truncation, priority: Accepted for other servers' sake; not used: a long document is read in
+            windows, as a whole.
+    """
 
     query: Query
     documents: Annotated[list[Text | RerankDocument], Meta(min_length=1, max_length=2048)]
@@ -277,19 +284,32 @@ class UploadsState(Struct):
     bytes: int
 
 
+class EmbedderEntry(Struct):
+    identity: str
+    name: str
+    dimensions: int
+    source: What to load it from: the ``model`` that was asked for when the first vectors were made.
+
+
 class StatusResponse(Struct):
     """As `kogata status --json`, the list of skipped files aside, with what the server does at the moment."""
 
     kogata: str
     version: int
     place: str
+    bytes_index: int
+    bytes_segments: int
+    embedder: EmbedderEntry | None
     documents: int
+    documents_words_only: int
+    bytes_documents: int
     chunks: int
     vectors: int
     waiting: int
     words_only: int
     kinds: dict[str, int]
     folders: list[dict[str, Any]]
+    unread: int
     n_skipped: int
     skipped_by_code: dict[str, int]
     indexing: IndexingState

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kogata.app.http.context import context
-from kogata.app.http.endpoint import Endpoint
+from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
 
 
@@ -16,7 +16,7 @@ async def search(request: Request, body: SearchRequest) -> Response:
     found = await here.link.call(
         "search", query=body.query, k=body.k, mode=body.mode, paths=body.paths, kinds=body.kinds, exact=body.exact
     )
-    return Response(found, media_type="application/json")
+    return as_json(found)
 
 
 async def ask(request: Request, body: AskRequest) -> Response:
@@ -25,7 +25,7 @@ async def ask(request: Request, body: AskRequest) -> Response:
     found = await here.link.call(
         "ask", query=body.query, k=body.k, paths=body.paths, kinds=body.kinds, exact=body.exact
     )
-    return Response(found, media_type="application/json")
+    return as_json(found)
 
 
 ROUTES = (

@@ -7,17 +7,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kogata import __version__
 from kogata.app.http.context import Context, context
-from kogata.app.http.endpoint import Endpoint
+from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
 from kogata.app.http.schemas import Health, StatusResponse
-
-_encode = msgspec.json.Encoder().encode
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -34,11 +33,13 @@ _TYPES = {
 async def health(request: Request) -> Response:
     link = context(request).link
     if link.ready:
-        return Response(_encode(Health("ok", "ready")), media_type="application/json")
+        return as_json(Health("ok", "ready"))
     state = Health("unavailable", "starting", "The engine is being started.")
     if link.problem is not None:
         state = Health("unavailable", "failed", str(link.problem))
-    return Response(_encode(state), 503, {"Retry-After": "1"}, "application/json")
+    answer = as_json(state, 503)
+    answer.headers["Retry-After"] = "1"
+    return answer
 
 
 async def metrics(request: Request) -> Response:
@@ -54,8 +55,8 @@ async def status(request: Request) -> Response:
     known: dict[str, Any] = msgspec.json.decode(await here.link.call("status"))
     known["kogata"] = __version__
     known["indexing"] = {**_indexing(here), "eta_seconds": here.pace.left()}
-    known["uploads"] = _uploads(here.uploads)
-    return Response(_encode(known), media_type="application/json")
+    known["uploads"] = await anyio.to_thread.run_sync(_uploads, here.uploads)
+    return as_json(known)
 
 
 def _indexing(here: Context) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def _uploads(folder: Path) -> dict[str, Any]:
 
 
 async def openapi(request: Request) -> Response:
-    return Response(_encode(request.app.state.openapi), media_type="application/json")
+    return as_json(request.app.state.openapi)
 
 
 @lru_cache

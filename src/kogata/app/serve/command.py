@@ -145,8 +145,10 @@ def _server(options: Options, key: str | None, link: Link, uploads: Path, shown:
 
     from kogata.app.http.application import application
     from kogata.app.http.context import Context
+    from kogata.app.http.documents import sweep
     from kogata.app.http.guard import Limits, Rules
 
+    sweep(uploads)
     context = Context(link, uploads)
     shown.pace = context.pace
     names = {options.host.lower(), socket.gethostname().lower(), *(name.lower() for name in options.allow_host)}

@@ -288,7 +288,7 @@ class EmbedderEntry(Struct):
     identity: str
     name: str
     dimensions: int
-    source: What to load it from: the ``model`` that was asked for when the first vectors were made.
+    source: str
 
 
 class StatusResponse(Struct):

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import errno
 import io
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from serve_process import Server, until
+from starlette.datastructures import UploadFile
 
 import kogata
 from kogata.app.http import documents
+from kogata.app.http.application import application
 from kogata.app.http.context import Context
 from kogata.app.http.errors import ApiError
+from kogata.app.http.guard import Rules
+from kogata.app.http.schemas import Uploaded
+from kogata.errors import LockedError
 
 TEXTS = ["what is a tide", "潮位とは何か", "", "a " * 200, "the lease of the boat house"]
 
@@ -239,6 +250,60 @@ def test_uploads_leave_room_on_the_disk_and_no_remains(tmp_path: Path) -> None:
     documents.sweep(tmp_path)
     assert sorted(tmp_path.iterdir()) == [new, own]
     documents.sweep(tmp_path / "not there")
+
+
+def test_what_was_kept_of_an_upload_is_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the next file fails, and though another process holds the index."""
+    calls: list[str] = []
+
+    class Locked:
+        async def call(self, method: str) -> bytes:
+            calls.append(method)
+            raise LockedError("Busy.")
+
+    app = application(Context(Locked(), tmp_path / "uploads"), Rules(), lambda record: None)  # type: ignore[arg-type]
+
+    async def send(*names: str) -> int:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            answer = await client.post("/v1/documents", files=[("file", (name, b"A tern.")) for name in names])
+        return answer.status_code
+
+    assert (asyncio.run(send("one.txt")), calls) == (202, ["take_in"])
+    keep = documents._keep
+
+    def no_room_for_the_third(here: Context, file: UploadFile) -> Uploaded:
+        if file.filename == "three.txt":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return keep(here, file)
+
+    monkeypatch.setattr(documents, "_keep", no_room_for_the_third)
+    app = application(Context(Locked(), tmp_path / "uploads"), Rules(), lambda record: None)  # type: ignore[arg-type]
+    assert (asyncio.run(send("two.txt", "three.txt", "four.txt")), calls) == (507, ["take_in"] * 2)
+    assert sorted(path.name for path in (tmp_path / "uploads").iterdir()) == ["one.txt", "two.txt"]
+
+
+def test_the_port_answers_while_the_model_loads(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    seen: list[tuple[int, str]] = []
+
+    def look() -> None:
+        while (200, "ready") not in seen and time.monotonic() < end:
+            with suppress(httpx.TransportError):
+                answer = httpx.get(f"http://127.0.0.1:{port}/health")
+                seen.append((answer.status_code, answer.json()["engine"]))
+            time.sleep(0.01)
+
+    end = time.monotonic() + 30
+    looking = threading.Thread(target=look)
+    looking.start()
+    server = Server(tmp_path, "--port", str(port))
+    try:
+        looking.join()
+    finally:
+        assert server.stop() == 0
+    print(seen)
+    assert (seen[0], seen[-1]) == ((503, "starting"), (200, "ready"))
 
 
 def test_a_changed_file_is_followed(server: Server) -> None:

@@ -533,3 +533,30 @@ def test_vectors_of_another_length_are_damage(tmp_path: Path, docs: Path) -> Non
     db.close()
     with pytest.raises(StoreError):
         kogata.Index(path, model=StandIn()).search("w17")
+
+
+def test_another_processes_writes_are_seen_by_open_readers(tmp_path: Path, docs: Path) -> None:
+    """Closing any descriptor of a file drops a process's locks on it: then another writer would reset the log that a
+    reader here still reads from."""
+    place = tmp_path / "index.sqlite"
+    docs.mkdir()
+    (docs / "tide.txt").write_text("The tide comes twice a day.")
+    with kogata.Index(place, model=StandIn()) as index:
+        index.add(docs)
+        assert index.search("zebra", mode="words").hits == ()
+        with kogata.Index(place, model=StandIn()) as second:  # opens the file again in this process
+            assert second.search("zebra", mode="words").hits == ()
+        (docs / "zebra.txt").write_text("A zebra stood in the harbour.")
+        subprocess.run([sys.executable, str(SCRIPT), str(place), str(docs), "add"], check=True, capture_output=True)
+        assert [hit.path for hit in index.search("zebra", mode="words").hits] == [os.fsencode(docs / "zebra.txt")]
+
+
+def test_an_index_inside_its_own_folder_is_no_document(docs: Path) -> None:
+    place = docs / "index.sqlite"
+    docs.mkdir()
+    (docs / "tide.txt").write_text("The tide comes twice a day.")
+    with kogata.Index(place, model=StandIn()) as index:
+        index.add(docs)
+        index.refresh()
+        known = [row.path for row in index.store.documents()]
+    assert not [path for path in known if path.startswith(os.fsencode(place))], known

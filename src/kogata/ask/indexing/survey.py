@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from kogata.ask import documents
 from kogata.ask.store.rows import DocumentRow, FolderRow
+from kogata.ask.store.schema import belongs_to
 from kogata.ask.store.writer import FileStat, Writer
 from kogata.errors import BadInput
 
@@ -105,6 +106,8 @@ def survey(writer: Writer, folders: Sequence[FolderRow], counting: Callable[[int
         unwanted = [path for path in forgotten if path != folder.path and under(path, folder.path)]
         left_out: Counter[str] = Counter()
         for item in found:
+            if belongs_to(writer.path, item.path):  # read as a document it would lose SQLite's locks
+                continue
             if isinstance(item, documents.Skipped) and item.code in _MEANT:
                 left_out[item.code] += 1
                 continue

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +146,13 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def belongs_to(index: Path, path: bytes) -> bool:
+    """Whether a path is the index file or one of those beside it: never a document."""
+    own = os.fsencode(index)
+    beside_it = (b"", b"-wal", b"-shm", b"-journal", b".lock", b".segments")
+    return path.startswith(own) and path[len(own) :].split(os.fsencode(os.sep))[0] in beside_it
+
+
 @contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
     """Turn sqlite3's errors into ours, with what to do."""
@@ -195,11 +204,14 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
             raise StoreError(f"The folder {shown(path.parent)} cannot be made: {error.strerror}.") from error
     elif not path.exists():
         raise no_index(path)
+    connection: sqlite3.Connection
     with plain_errors(path):
-        if path.exists() and _is_cut_short(path):
-            raise DamagedIndexError(f"{shown(path)} is cut short.", hint=REMAKE.format(name=shown(path.name)))
         existed = path.exists()
-        connection = _open(path, write=write)
+        with _opening:
+            if existed and not _is_open(path) and _is_cut_short(path):
+                raise DamagedIndexError(f"{shown(path)} is cut short.", hint=REMAKE.format(name=shown(path.name)))
+            opened = connection = _open(path, write=write)
+            _connections.setdefault(_identity(path), weakref.WeakSet()).add(opened)
         try:
             version = _check(connection, path, existed)
             _configure(connection, write=write)
@@ -215,10 +227,33 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
         return connection
 
 
+class _Connection(sqlite3.Connection):
+    """One that can be referred to weakly."""
+
+
+_opening = threading.Lock()
+_connections: dict[tuple[int, int], weakref.WeakSet[_Connection]] = {}
+"""This process's connections, by device and inode of their files."""
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_open(path: Path) -> bool:
+    """Whether this process has the file open through SQLite: then nothing else of it may open and close the file.
+
+    POSIX drops all locks of a process on a file when any descriptor of the file is closed, SQLite's among them
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+    return bool(_connections.get(_identity(path)))
+
+
 def _is_cut_short(path: Path) -> bool:
     """Whether the file is smaller than its header says (SQLite notices only when it reads what is not there).
 
-    Header: https://www.sqlite.org/fileformat2.html#the_database_header
+    Only for a file that this process has not open, see :func:`_is_open`. Header: https://www.sqlite.org/fileformat2.html#the_database_header
     """
     try:
         with open(path, "rb") as file:
@@ -238,9 +273,11 @@ def _is_cut_short(path: Path) -> bool:
     return changes == valid_for and pages * page_size > size and not with_log
 
 
-def _open(path: Path, *, write: bool) -> sqlite3.Connection:
+def _open(path: Path, *, write: bool) -> _Connection:
     if write:
-        return _plain_open(path, "rwc")
+        connection = _plain_open(path, "rwc")
+        connection.execute("PRAGMA schema_version")  # opens the file, which is there from here on
+        return connection
     # A reader in a folder it may not write cannot make the shared-memory file that WAL needs. Where no writer has left
     # anything unmerged, the file can be read as it is.
     connection = _plain_open(path, "ro")
@@ -269,9 +306,11 @@ def _configure(connection: sqlite3.Connection, *, write: bool) -> None:
     connection.execute("PRAGMA cache_size = -32768")
 
 
-def _plain_open(path: Path, mode: str) -> sqlite3.Connection:
+def _plain_open(path: Path, mode: str) -> _Connection:
     uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
 
 
 def _check(connection: sqlite3.Connection, path: Path, existed: bool) -> int:

@@ -535,6 +535,14 @@ def test_vectors_of_another_length_are_damage(tmp_path: Path, docs: Path) -> Non
         kogata.Index(path, model=StandIn()).search("w17")
 
 
+def locks_on(path: Path) -> list[str]:
+    """This process's locks on a file, as Linux lists them."""
+    own = f"{os.getpid()}"
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(" ".join(line[1:]) for line in lines if own in line and line[-3].endswith(f":{path.stat().st_ino}"))
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="/proc/locks is Linux's")
 def test_another_processes_writes_are_seen_by_open_readers(tmp_path: Path, docs: Path) -> None:
     """Closing any descriptor of a file drops a process's locks on it: then another writer would reset the log that a
     reader here still reads from."""
@@ -544,8 +552,11 @@ def test_another_processes_writes_are_seen_by_open_readers(tmp_path: Path, docs:
     with kogata.Index(place, model=StandIn()) as index:
         index.add(docs)
         assert index.search("zebra", mode="words").hits == ()
+        held = locks_on(place)
+        assert held, "an open index holds a lock on its file"
         with kogata.Index(place, model=StandIn()) as second:  # opens the file again in this process
             assert second.search("zebra", mode="words").hits == ()
+            assert locks_on(place) == held
         (docs / "zebra.txt").write_text("A zebra stood in the harbour.")
         subprocess.run([sys.executable, str(SCRIPT), str(place), str(docs), "add"], check=True, capture_output=True)
         assert [hit.path for hit in index.search("zebra", mode="words").hits] == [os.fsencode(docs / "zebra.txt")]

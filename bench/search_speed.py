@@ -7,6 +7,8 @@ Sides, all in one process and in turn, query by query:
     f32 exact    our scan of float32 rows in memory; what the others are measured against
     f16 exact    our scan of a mapped segment's float16 rows (`search(..., exact=True)`)
     adaptive     what `kogata search` does: 4-bit prefix scan, shortlist scored in float16
+    graph        what takes the scan's place above a million rows where usearch is installed: its HNSW over the prefix
+                 (measured from a million on), shortlist scored in float16
     numpy        rows @ query, then argpartition
     usearch f16, usearch i8    HNSW with usearch's own defaults; building time and file size are stated
 Queries are sentences that are not among the rows. Recall is against exact float32 search at full dimension by numpy.
@@ -20,7 +22,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from threadpoolctl import threadpool_limits
 
 import million
 from _facts import require_native, write
-from kogata.ask.vectors import SegmentFolder, SegmentRecord, VectorSet, prefix, search
+from kogata.ask.vectors import SegmentFolder, SegmentRecord, VectorSet, graph, prefix, search
 from kogata.ops import dispatch, measure
 from kogata.ops.score import topk
 
@@ -79,8 +81,10 @@ def recall(side: Search, queries_QD: NDArray[np.float32], truth_QK: NDArray[np.i
     return float(np.sum(found) / truth_QK.size)
 
 
-def segments(home: Path, rows_ND: NDArray[np.float32]) -> tuple[VectorSet, float]:
-    """The rows as one segment, kept for the next run; and the seconds it took to write (0 when it was there)."""
+def segments(home: Path, rows_ND: NDArray[np.float32]) -> tuple[VectorSet, VectorSet | None, dict[str, float]]:
+    """The rows as one segment, kept for the next run: scanned, and by its graph where it is large enough; and the
+    seconds it took to write and to build (0 when they were there).
+    """
     folder = SegmentFolder(home, f"bench {len(rows_ND)}", rows_ND.shape[1])
     manifest = home / "manifest.json"
     seconds = 0.0
@@ -90,8 +94,15 @@ def segments(home: Path, rows_ND: NDArray[np.float32]) -> tuple[VectorSet, float
         seconds = time.perf_counter() - begin
         million.write_atomically(manifest, json.dumps([asdict(record) for record in records]).encode())
     records = [SegmentRecord(**record) for record in json.loads(manifest.read_text())]
-    none = np.empty(0, np.int64)
-    return VectorSet(folder.open(records), none, np.empty((0, rows_ND.shape[1]), np.float16), none), seconds
+    none, no_tail = np.empty(0, np.int64), np.empty((0, rows_ND.shape[1]), np.float16)
+    scanned = VectorSet([replace(one, graph=None) for one in folder.open(records)], none, no_tail, none)
+    if len(rows_ND) < graph.MIN_ROWS or not graph.installed():
+        return scanned, None, {"write_s": seconds}
+    graph.MIN_ROWS = len(rows_ND) - 1
+    begin = time.perf_counter()
+    folder.build_graphs(records)
+    building = time.perf_counter() - begin
+    return scanned, VectorSet(folder.open(records), none, no_tail, none), {"write_s": seconds, "graph_s": building}
 
 
 def hnsw(home: Path, rows_ND: NDArray[np.float32], dtype: str) -> tuple[Any, dict[str, float]]:
@@ -122,7 +133,7 @@ def measure_size(
     n, d = rows_ND.shape
     # What is kept between runs is named after the rows it was made of.
     key = f"{n}-{zlib.crc32(np.ascontiguousarray(rows_ND[:: max(1, n // 1000)])):08x}"
-    vector_set, write_s = segments(home / f"segments-{key}", rows_ND)
+    vector_set, by_graph, made = segments(home / f"segments-{key}", rows_ND)
 
     def numpy_search(query_D: NDArray[np.float32]) -> NDArray[np.int64]:
         scores_N = rows_ND @ query_D
@@ -135,6 +146,8 @@ def measure_size(
         "adaptive": lambda query_D: vector_set.search(query_D, K)[1],
         "numpy": numpy_search,
     }
+    if by_graph is not None:
+        searches["graph"] = lambda query_D: by_graph.search(query_D, K)[1]
     built = {}
     for dtype in kinds:
         index, built[f"usearch {dtype}"] = hnsw(home / f"hnsw-{key}", rows_ND, dtype)
@@ -167,7 +180,7 @@ def measure_size(
         "dimensions": d,
         "queries": len(queries_QD),
         "bandwidth_gbs": bandwidth,
-        "write_s": write_s,
+        **made,
         "sides": table,
     }
 

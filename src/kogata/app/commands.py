@@ -178,7 +178,7 @@ def forget(paths: Sequence[str], *, yes: bool, place: str | None, as_json: bool)
 
 def _how_many(opened: Index, paths: Sequence[str]) -> int:
     from kogata.ask.index import absolute
-    from kogata.ask.indexing.survey import under
+    from kogata.ask.paths import under
 
     wanted = [absolute(path) for path in paths]
     rows = opened.store.documents()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kogata.ask.paths import under
 from kogata.ask.store import schema
 from kogata.ask.store.filters import Filter
 from kogata.ask.store.lock import WriterLock
@@ -133,10 +134,7 @@ class Index:
         def refresh() -> Report:
             return self.refresh(progress=progress)
 
-        def known() -> list[bytes]:
-            return [row.path for row in self.store.folders()]
-
-        return watch(refresh, known, self.path, stop or threading.Event())
+        return watch(refresh, self.known, self.path, stop or threading.Event())
 
     def rebuild(self, *, progress: Progress | None = None) -> Report:
         """Make all vectors anew with ``model``; until that is done the old ones are used. No document is read again.
@@ -164,7 +162,6 @@ class Index:
         Raises:
             BadInput: A path that the index knows nothing of.
         """
-        from kogata.ask.indexing.survey import under
         from kogata.ask.store.manifest import refresh_segments
 
         wanted = [absolute(path) for path in _listed(paths)]
@@ -301,6 +298,10 @@ class Index:
         load, _ = self._model_for(stored)
         return load()
 
+    def known(self) -> list[bytes]:
+        """The folders and files that the index was given; none where there is no index yet."""
+        return [row.path for row in self.store.folders()] if self.path.exists() else []
+
     def encoder(self) -> Encoder:
         """The embedder, loaded: ``model``, the one the index was made with, or the default.
 
@@ -364,8 +365,6 @@ def _know(writer: Writer, paths: Sequence[bytes], exclude: Sequence[str] | None)
 
 def _root_for(path: bytes, writer: Writer) -> bytes:
     """The known folder that takes care of a path already, else the path itself."""
-    from kogata.ask.indexing.survey import under
-
     folders = {row.id: row.path for row in writer.folders()}
     if path in folders.values() or any(under(path, forgotten) for forgotten in writer.forgotten()):
         return path

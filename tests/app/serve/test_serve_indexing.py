@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,15 +32,13 @@ class FakeIndex:
     def __init__(self, folder: Path, failing: list[Exception], unknown: list[Exception]) -> None:
         self.path = folder  # it exists
         self.refreshed = 0
-        self._row = SimpleNamespace(path=os.fsencode(folder))
         self._failing = failing
         self._unknown = unknown
 
-    @property
-    def store(self) -> Any:
+    def known(self) -> list[bytes]:
         if self.refreshed and self._unknown:
             raise self._unknown.pop()
-        return SimpleNamespace(folders=lambda: [self._row])
+        return [os.fsencode(self.path)]
 
     def refresh(self, *, progress: Any) -> Report:
         if self._failing:
@@ -127,7 +124,7 @@ def test_what_is_served_is_known(tmp_path: Path) -> None:
         )
         with Index(tmp_path / "index.sqlite") as engine._index:
             engine._know()
-            return sorted(os.path.basename(os.fsdecode(path)) for path in engine._known())
+            return sorted(os.path.basename(os.fsdecode(path)) for path in engine._index.known())
 
     assert known() == ["manual"]
     assert known(manual) == ["manual"]

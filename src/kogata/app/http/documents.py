@@ -34,6 +34,7 @@ from kogata.app.http.schemas import (
     Uploaded,
     UploadResponse,
 )
+from kogata.ask.paths import under
 from kogata.errors import LockedError
 
 MOST_FILES = 100
@@ -45,7 +46,6 @@ _PART = ".part-"  # hidden: the indexer leaves it out
 _PART_SECONDS = 3600
 _KEPT_FREE = 200_000_000  # bytes of the disk that uploads leave to others
 _PIECE = 1 << 18
-_SEPARATOR = os.fsencode(os.sep)
 # What names of temporary and hidden files begin and end with: the indexer leaves such files out.
 _MARKS = re.compile(r"^(?:~\$|[ .])+|(?:~|\.part|\.crdownload|[ .])+$")
 
@@ -104,8 +104,7 @@ def _opened(path: bytes, folder: bytes) -> BinaryIO | None:
         return None
     link = b"/proc/self/fd/%d" % file.fileno()
     real = os.path.realpath(link) if os.path.lexists(link) else path
-    inside = real == folder or real.startswith(folder.rstrip(_SEPARATOR) + _SEPARATOR)
-    if inside and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if under(real, folder) and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
     return None

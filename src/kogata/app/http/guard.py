@@ -128,16 +128,15 @@ class Guard:
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
         try:
-            try:
-                self._check(scope, headers)
-                if origin in self._rules.origins and scope["method"] == "OPTIONS":
-                    await _preflight(send_with)
-                else:
-                    await self._app(scope, self._limited(scope, headers, receive), send_with)
-            except ApiError as error:
-                if status:  # the answer has begun: all that is left is to cut it off
-                    raise
-                await error.response()(scope, receive, send_with)
+            self._check(scope, headers)
+            if origin in self._rules.origins and scope["method"] == "OPTIONS":
+                await _preflight(send_with)
+            else:
+                await self._app(scope, self._limited(scope, receive), send_with)
+        except ApiError as error:
+            if status:  # the answer has begun: all that is left is to cut it off
+                raise
+            await error.response()(scope, receive, send_with)
         finally:
             self._in_flight -= 1
             self._bodies -= scope["state"].get("body", 0)
@@ -203,7 +202,7 @@ class Guard:
     def _most(self, path: str) -> int:
         return self._rules.limits.upload if path == _UPLOADS else self._rules.limits.body
 
-    def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive) -> Receive:
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that counts the body and times its pieces."""
         limits, most = self._rules.limits, self._most(scope["path"])
         pause, in_memory = limits.body_seconds, scope["path"] != _UPLOADS

@@ -1,6 +1,7 @@
 """What the API accepts and answers. Unknown fields are refused by name, so that a misspelt option is not ignored.
 
-The OpenAPI document is made from these (openapi.py).
+The OpenAPI document is made from these (openapi.py). What the engine answers is spelt out here once more, because its
+own types would bring numpy into the http process; a test holds both equal.
 """
 
 from __future__ import annotations

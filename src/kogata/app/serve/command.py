@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -215,8 +216,12 @@ def _key(options: Options) -> str | None:
     key = secrets.token_urlsafe(24)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".api-key-")  # for its owner only
+        with os.fdopen(handle, "w") as file:
             file.write(key + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     except OSError as error:
         raise StoreError(f"The API key cannot be kept in {path}: {error.strerror}.") from error
     return key

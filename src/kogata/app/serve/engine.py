@@ -38,6 +38,7 @@ from kogata.app.serve.messages import (
 )
 from kogata.ask.answers import answer
 from kogata.ask.index import Index, absolute
+from kogata.ask.paths import under
 from kogata.ask.search import retrieve
 from kogata.ask.store.catalogue import read_entries, read_entry
 from kogata.ask.store.filters import Filter
@@ -82,6 +83,7 @@ class Engine:
     def close(self) -> None:
         """Let the run that is going on stop at its next step."""
         self._indexing.close()
+        self._encoder.close()
         self._index.close()
 
     def _know(self) -> None:
@@ -90,7 +92,7 @@ class Engine:
             return
         manual = None if self._start.manual is None else absolute(self._start.manual)
         paths = [absolute(path) for path in self._start.paths]
-        known = self._known()
+        known = self._index.known()
         if paths:
             if manual in known and manual not in paths:
                 self._index.forget([manual])
@@ -98,9 +100,6 @@ class Engine:
                 self._index.know(there)
         elif not known and manual is not None:
             self._index.know([manual])
-
-    def _known(self) -> list[bytes]:
-        return [row.path for row in self._index.store.folders()] if self._index.path.exists() else []
 
     # --- embedding
 
@@ -129,7 +128,6 @@ class Engine:
         """The number of tokens, and the cosine of the query with each document."""
         tokens = sum(self._encoder.tokenizer.count([query, *documents]))
         asked = self._encoder.submit([query], "query", "window")
-
         read = self._encoder.submit(documents, "document", "window")
 
         def finish(query_1D: npt.NDArray[np.float32], vectors_ND: npt.NDArray[np.float32]) -> bytes:
@@ -223,7 +221,7 @@ class Engine:
             for path in files:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
-            if uploads in self._known():
+            if uploads in self._index.known():
                 self._index.forget([uploads])
             return len(files)
 
@@ -232,7 +230,7 @@ class Engine:
     def take_in(self) -> bytes:
         """Know the folder of uploads; what is in it is read by the next run, which begins at once."""
         uploads = absolute(self._start.uploads)
-        if uploads not in self._known():  # changes come one after another: it stays so
+        if uploads not in self._index.known():  # changes come one after another: it stays so
             self._indexing.change(lambda: self._index.know([uploads]))
         self._indexing.wake()
         return _to_json(True)
@@ -247,7 +245,7 @@ class Engine:
         return {**entry.to_dict(), "uploaded": self._uploaded(entry.path)}
 
     def _uploaded(self, path: bytes) -> bool:
-        return path.startswith(absolute(self._start.uploads) + os.fsencode(os.sep))
+        return under(path, absolute(self._start.uploads))
 
 
 CALLS = frozenset(

@@ -6,7 +6,6 @@ step, is done, and the run goes on: stopping a run loses nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 import traceback
@@ -105,13 +104,13 @@ class Indexing:
         self._until_done(self._first)
         while not self._stop.is_set():
             try:
-                for _ in watch(self._refresh, self._known, self._index.path, self._stop, self._wake):
+                for _ in watch(self._refresh, self._index.known, self._index.path, self._stop, self._wake):
                     pass
             except Exception as error:
                 self._failed(error)
 
     def _refresh(self) -> Report:
-        if not self._known():
+        if not self._index.known():
             return Report()
         report = self._until_done(lambda: self._index.refresh(progress=self._progress)) or Report()
         self._set(replace(self.state, running=False, phase="done", runs=self.state.runs + 1))
@@ -150,9 +149,6 @@ class Indexing:
     def _count(self, more: int) -> None:
         with self._counting:
             self._urgent += more
-
-    def _known(self) -> list[bytes]:
-        return [row.path for row in self._index.store.folders()] if os.path.exists(self._index.path) else []
 
     def _progress(self, event: ProgressEvent) -> None:
         if self._urgent or self._stop.is_set():

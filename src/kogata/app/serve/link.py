@@ -169,7 +169,7 @@ class Link:
         """One life of the engine, from its start to its end."""
         # It reads files of all origins: the key of our door is none of its business.
         inherited = {name: value for name, value in os.environ.items() if name != "KOGATA_API_KEY"}
-        # A session of its own would outlive Ctrl-C in odd cases; in ours it dies when its stdin closes, however we end.
+        # It ends when its stdin closes, however we end.
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "kogata.app.serve.engine",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**inherited, "PYTHONUNBUFFERED": "1"},

@@ -136,10 +136,10 @@ def answer(
     """
     query, k, notes = retrieve.check_query(query, k, "hybrid")
     with store.snapshot():
-        if not store.n_chunks():
-            notes.append("The index holds no document yet. Add some with `kogata index PATH…`.")
         ranking = retrieve.rank(store, encoder, query, k=k, mode="hybrid", where=where, exact=exact)
         hits = retrieve.read_hits(store, ranking, query, k)
+        if not hits and not store.n_chunks():
+            notes.append("The index holds no document yet. Add some with `kogata index PATH…`.")
         evidence = read(store, encoder, query, ranking, hits)
         confidence = evidence.confidence(with_meaning=ranking.query_D is not None)
         found = confidence >= THRESHOLD

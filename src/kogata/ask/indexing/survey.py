@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kogata.ask import documents
+from kogata.ask.paths import under
 from kogata.ask.store.rows import DocumentRow, FolderRow
 from kogata.ask.store.schema import belongs_to
 from kogata.ask.store.writer import FileStat, Writer
@@ -22,9 +23,6 @@ _MEANT = frozenset({"hidden", "left_out", "ignored", "excluded"})
 
 _TRY_AGAIN = frozenset({"changed", "unreadable", "memory", "crashed"})
 """Refusals that say more about the moment than about the file."""
-
-
-_SEPARATOR = os.fsencode(os.sep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +54,6 @@ class Survey:
     left_out: Counter[str] = field(default_factory=Counter)
     moved: int = 0
     unchanged: int = 0
-
-
-def under(path: bytes, folder: bytes) -> bool:
-    """Whether ``path`` is ``folder`` or inside it."""
-    return path == folder or path.startswith(folder.rstrip(_SEPARATOR) + _SEPARATOR)
 
 
 def content_of(path: bytes) -> bytes | None:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kogata.ask.paths import under
 from kogata.ask.store import schema
 from kogata.ask.store.rows import (
     HEADING_SEPARATOR,
@@ -123,9 +124,8 @@ class Writer:
             if exclude is not None:
                 patterns = json.dumps(list(exclude), ensure_ascii=True)
                 db.execute("UPDATE folders SET exclude = ? WHERE path = ?", (patterns, path))
-            inside = path.rstrip(b"/") + b"/"
             for (old,) in db.execute("SELECT path FROM forgotten").fetchall():
-                if old == path or old.startswith(inside):
+                if under(old, path):
                     db.execute("DELETE FROM forgotten WHERE path = ?", (old,))
 
     def set_folder(self, folder: int, *, missing: bool, left_out: Mapping[str, int]) -> None:
@@ -141,10 +141,9 @@ class Writer:
         """Take a folder, or a path inside one, out of the index and leave it out of later runs."""
         with self.transaction() as db:
             self._drop(documents)
-            inside = path.rstrip(b"/") + b"/"
-            gone = [row for row in read_folders(db) if row.path == path or row.path.startswith(inside)]
+            gone = [row for row in read_folders(db) if under(row.path, path)]
             db.executemany("DELETE FROM folders WHERE id = ?", [(row.id,) for row in gone])
-            if any(path.startswith(row.path.rstrip(b"/") + b"/") for row in read_folders(db)):
+            if any(under(path, row.path) for row in read_folders(db)):
                 db.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (path,))
 
     # --- documents
@@ -155,7 +154,7 @@ class Writer:
     def put(
         self, file: FileStat, folder: int, parser: int, document: Document, chunks: Sequence[Chunk],
         coverage: Sequence[float],
-    ) -> int:  # fmt: skip
+    ) -> None:  # fmt: skip
         """Store a parsed document and make it searchable by words, in place of what was stored for its path.
 
         Passages that did not change keep their vectors.
@@ -167,13 +166,9 @@ class Writer:
             document: The parsed document.
             chunks: Its passages.
             coverage: For each passage, the share of it that the embedder's tokenizer knows.
-
-        Returns:
-            The number of passages whose vectors are still to be computed.
         """
         text = _SURROGATE.sub("\ufffd", document.text)
         title = _SURROGATE.sub("\ufffd", document.title)
-        waiting = 0
         with self.transaction() as db:
             old = db.execute("SELECT id FROM documents WHERE path = ?", (file.path,)).fetchone()
             vectors: Mapping[str, bytes] = {}
@@ -202,7 +197,6 @@ class Writer:
                 body = text[chunk.start : chunk.end]
                 vector = vectors.get(passage(title, heading, body))
                 meaning = 0 if share < COVERED else 1 if vector is None else 2
-                waiting += meaning == 1
                 row = db.execute(
                     "INSERT INTO chunks (document, start, end, page, heading, n_tokens, coverage, meaning) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -216,7 +210,6 @@ class Writer:
                     db.execute("INSERT INTO vectors (chunk, vector) VALUES (?, ?)", (row, vector))
             if vectors:
                 self.bump()
-        return waiting
 
     def refuse(
         self, file: FileStat, folder: int, parser: int, kind: str, code: str, reason: str, hash_: bytes | None = None

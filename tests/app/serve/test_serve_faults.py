@@ -184,3 +184,45 @@ def test_beyond_the_limit_callers_are_told_to_come_again(tmp_path: Path) -> None
         server.fine()
     finally:
         assert server.stop() == 0
+
+
+CLOCK = """
+import os, time
+_flag, _time, _time_ns = os.environ["CLOCK_BACK"], time.time, time.time_ns
+_back = lambda: 86_400 if os.path.exists(_flag) else 0
+time.time = lambda: _time() - _back()
+time.time_ns = lambda: _time_ns() - 1_000_000_000 * _back()
+"""
+"""A sitecustomize: the process's clock goes a day back as soon as there is a file of this name."""
+
+
+def test_the_clock_is_set_back(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    write_folder(docs)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CLOCK)
+    flag = tmp_path / "flag"
+    path = os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    server = Server(tmp_path, docs, environment={"PYTHONPATH": path, "CLOCK_BACK": str(flag)})
+    try:
+        server.indexed(4)
+        flag.touch()
+        new = docs / "new.txt"  # from tomorrow, as the server sees it
+        for text in ("The ferry leaves at seven.", "The ferry leaves at eight."):
+            new.write_text(text)
+
+            def found(text: str = text) -> bool:
+                hits = server.post("/v1/search", {"query": "when does the ferry leave"}).json()["hits"]
+                return any(text in hit["text"] for hit in hits)
+
+            until(found, f"{text!r} is found")
+            server.indexed(5)
+        (entry,) = server.http.get("/v1/documents", params={"q": "new.txt"}).json()["documents"]
+        assert server.http.delete(f"/v1/documents/{entry['id']}").status_code == 200
+        server.indexed(4)
+        runs = server.errors.read_text().count("Traceback")
+        assert runs == 0, server.errors.read_text()
+        server.fine()
+    finally:
+        code = server.stop()
+    assert code == 0

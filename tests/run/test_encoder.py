@@ -82,7 +82,7 @@ def test_xlm_roberta_counts_positions_from_after_the_padding(tmp_path, minilm):
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
-    from kogata.config import ModelConfig
+    from kogata.config import EncoderConfig
     from kogata.weights.huggingface import load_directory
 
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def test_xlm_roberta_counts_positions_from_after_the_padding(tmp_path, minilm):
     model.save_pretrained(tmp_path)
     shutil.copy(Path(minilm) / "tokenizer.json", tmp_path)
     checkpoint = load_directory(tmp_path)
-    assert isinstance(checkpoint.config, ModelConfig)
+    assert isinstance(checkpoint.config, EncoderConfig)
     ours = Encoder(checkpoint, precision="f32")
     texts = TEXTS[:2] + TEXTS[4:]
     got = ours.encode_document(texts)

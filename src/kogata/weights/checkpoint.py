@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kogata.config import ModelConfig
+from kogata.config import EncoderConfig
 from kogata.text.tokenizer import Tokenizer
 from kogata.weights.tensors import FloatTensor, Q4Tensor
 
@@ -31,7 +31,7 @@ class EncoderCheckpoint:
     """
 
     name: str
-    config: ModelConfig
+    config: EncoderConfig
     tensors: Mapping[str, FloatTensor | Q4Tensor]
     tokenizer: Tokenizer
     pooling: Pooling

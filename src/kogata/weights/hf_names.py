@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from kogata.config import ModelConfig
+from kogata.config import EncoderConfig
 from kogata.errors import ModelError
 
 _WORD = "embeddings.word_embeddings.weight"
@@ -41,7 +41,7 @@ _DISTILBERT_LAYER = {
 _OLD_NORM = {"weight": "gamma", "bias": "beta"}
 
 
-def weight_names(present: Collection[str], config: ModelConfig, place: Path) -> dict[str, str]:
+def weight_names(present: Collection[str], config: EncoderConfig, place: Path) -> dict[str, str]:
     """Ours -> theirs, for every parameter of the config that the checkpoint stores.
 
     Heads, poolers and buffers beside the encoder are left out; DistilBERT stores no ``embed.type``.

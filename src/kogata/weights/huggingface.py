@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kogata.config import ModelConfig
+from kogata.config import EncoderConfig
 from kogata.errors import ModelError
 from kogata.text.hf import HfTokenizer
 from kogata.weights.checkpoint import EncoderCheckpoint, Pooling
@@ -112,7 +112,7 @@ class HfTensors(Mapping[str, "FloatTensor | Q4Tensor"]):
         ModelError: A tensor is missing or has another shape than the config says.
     """
 
-    def __init__(self, where: Mapping[str, SafetensorsFile], config: ModelConfig, place: Path) -> None:
+    def __init__(self, where: Mapping[str, SafetensorsFile], config: EncoderConfig, place: Path) -> None:
         self._where = where
         self._names = weight_names(where, config, place)
         self._parameters = {parameter.name: parameter for parameter in config.parameters()}
@@ -187,14 +187,14 @@ def _modules(directory: Path) -> _Modules:
     return found
 
 
-def _config(directory: Path) -> ModelConfig:
+def _config(directory: Path) -> EncoderConfig:
     path = directory / "config.json"
     if not path.exists():
         raise ModelError(f"{directory} is not a model: it has no config.json.")
-    return ModelConfig.from_hf(read_object(path))
+    return EncoderConfig.from_hf(read_object(path))
 
 
-def _tokenizer(directory: Path, config: ModelConfig, *, lowercase: bool) -> HfTokenizer:
+def _tokenizer(directory: Path, config: EncoderConfig, *, lowercase: bool) -> HfTokenizer:
     path = directory / "tokenizer.json"
     if not path.exists():
         raise ModelError(
@@ -212,7 +212,7 @@ def _tokenizer(directory: Path, config: ModelConfig, *, lowercase: bool) -> HfTo
     return tokenizer
 
 
-def _weights(directory: Path, config: ModelConfig) -> tuple[HfTensors, list[str]]:
+def _weights(directory: Path, config: EncoderConfig) -> tuple[HfTensors, list[str]]:
     """The tensors, and a digest of each file in the order of their names."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if single.exists():
@@ -282,7 +282,7 @@ def _prompts(directory: Path, name: str) -> dict[str, str]:
     return found
 
 
-def _max_length(directory: Path, config: ModelConfig, lengths: Mapping[str, Any], n_special: int) -> int:
+def _max_length(directory: Path, config: EncoderConfig, lengths: Mapping[str, Any], n_special: int) -> int:
     length = config.context
     stated = lengths.get("max_seq_length")
     if stated is not None:

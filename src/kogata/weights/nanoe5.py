@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kogata.config import ModelConfig
+from kogata.config import EncoderConfig
 from kogata.errors import ModelError
 from kogata.text.unigram import UnigramTokenizer
 from kogata.text.unigram_table import UnigramTable
@@ -112,7 +112,7 @@ def load(path: Path) -> EncoderCheckpoint:
 
 def parse(
     data: NDArray[np.uint8], path: Path
-) -> tuple[ModelConfig, UnigramTable, Mapping[str, FloatTensor | Q4Tensor]]:
+) -> tuple[EncoderConfig, UnigramTable, Mapping[str, FloatTensor | Q4Tensor]]:
     """The config, the vocabulary and the tensors (views) of a mapped file.
 
     Args:
@@ -135,7 +135,7 @@ def parse(
     return config, table, _tensors(read, config)
 
 
-def _config(read: _Reader) -> ModelConfig:
+def _config(read: _Reader) -> EncoderConfig:
     width, layers, heads, ffn, vocabulary, positions, types = read.numbers("<7i")
     eps = read.float()
     group = read.number("<i")
@@ -144,7 +144,7 @@ def _config(read: _Reader) -> ModelConfig:
     for name, size in (("width", width), ("feed-forward width", ffn)):
         if size % GROUP:
             raise read.damaged(f"its {name} of {size} is no multiple of {GROUP}")
-    return ModelConfig(
+    return EncoderConfig(
         architecture="bert",
         n_layers=layers,
         d_model=width,
@@ -158,7 +158,7 @@ def _config(read: _Reader) -> ModelConfig:
     )
 
 
-def _vocabulary(read: _Reader, config: ModelConfig) -> UnigramTable:
+def _vocabulary(read: _Reader, config: EncoderConfig) -> UnigramTable:
     n_pieces, bos, eos, _, unk = read.numbers("<5i")
     n_bytes = read.number("<Q")
     if not 1 <= n_pieces <= config.vocab_size:
@@ -205,7 +205,7 @@ def _words_at(entries: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.u
     return np.ascontiguousarray(entries[at[:, None] + np.arange(4)]).view("<u4").reshape(-1)
 
 
-def _tensors(read: _Reader, config: ModelConfig) -> Mapping[str, FloatTensor | Q4Tensor]:
+def _tensors(read: _Reader, config: EncoderConfig) -> Mapping[str, FloatTensor | Q4Tensor]:
     n_tensors = read.number("<i")
     if not 0 <= n_tensors <= _MOST_TENSORS:
         raise read.damaged(f"it claims {n_tensors} tensors")

@@ -1,17 +1,13 @@
-"""What a model is made of: a frozen :class:`ModelConfig` and the one list of its parameters.
-
-``weights`` loads that list, ``run`` walks it, ``plan`` counts its bytes. Nothing here imports numpy.
-"""
+"""The numbers of an encoder: BERT and its relatives, which make vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from kogata.config.parameters import Parameter, check_eps, check_fields, check_size, shown
 from kogata.errors import ModelError
-
-Precision = Literal["f32", "bf16", "int8", "int4"]
 
 #: Hugging Face ``model_type`` -> what differs between the encoders that run.
 ENCODERS = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert")
@@ -29,35 +25,11 @@ _HF_NAMES: dict[str, tuple[str, str]] = {
     "max_positions": ("max_position_embeddings", "max_position_embeddings"),
 }
 
-#: Sanity bounds: far above every published encoder, far below what would exhaust a machine by itself.
-_LARGEST = {
-    "n_layers": 1_000,
-    "d_model": 65_536,
-    "n_heads": 4_096,
-    "d_ff": 1_048_576,
-    "vocab_size": 16_777_216,
-    "max_positions": 16_777_216,
-    "n_token_types": 65_536,
-}
+_SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "max_positions", "n_token_types")
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
-    """One tensor of a model.
-
-    Attributes:
-        name: Kogata's name, for example ``layers.0.attn.q.weight``.
-        shape: Sizes, outputs before inputs for a linear map.
-        lowest_precision: The narrowest storage that is allowed for it.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    lowest_precision: Precision
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
+class EncoderConfig:
     """The numbers that fix an encoder's shape.
 
     Attributes:
@@ -92,24 +64,19 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.architecture not in ENCODERS:
             raise ModelError(f"Unknown architecture {self.architecture!r}; Kogata runs {', '.join(ENCODERS)}.")
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ModelError(f"The model's {name} must be a whole number, not {_shown(value)}.")
-            if not 1 <= value <= largest:
-                raise ModelError(f"The model's {name} is {value}; 1 to {largest:,} is accepted.")
+        for name in _SIZES:
+            check_size(name, getattr(self, name))
         if not isinstance(self.position_offset, int) or isinstance(self.position_offset, bool):
-            raise ModelError(f"The model's position_offset must be a whole number, not {_shown(self.position_offset)}.")
+            raise ModelError(f"The model's position_offset must be a whole number, not {shown(self.position_offset)}.")
         if not 0 <= self.position_offset < self.max_positions:
             raise ModelError(
                 f"The model counts positions from {self.position_offset}, but has only {self.max_positions} of them."
             )
         if self.d_model % self.n_heads:
             raise ModelError(f"{self.n_heads} attention heads do not divide the model's width of {self.d_model}.")
-        if not isinstance(self.norm_eps, float) or not 0.0 < self.norm_eps < 1.0:
-            raise ModelError(f"The model's norm_eps is {_shown(self.norm_eps)}; a number between 0 and 1 is accepted.")
+        check_eps("norm_eps", self.norm_eps)
         if self.activation != "gelu":
-            raise ModelError(f"Unknown activation {_shown(self.activation)}; 'gelu' is accepted.")
+            raise ModelError(f"Unknown activation {shown(self.activation)}; 'gelu' is accepted.")
 
     @property
     def d_head(self) -> int:
@@ -144,21 +111,16 @@ class ModelConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderConfig:
         """The config that :meth:`to_dict` gave.
 
         Raises:
             ModelError: A field is unknown, missing, or not accepted.
         """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(map(str, values)) - set(known)):
-            raise ModelError(f"Unknown model setting {unknown[0]!r}; known are {', '.join(known)}.")
-        if missing := [name for name in known[:7] if name not in values]:
-            raise ModelError(f"The model setting {missing[0]!r} is missing.")
-        return cls(**values)
+        return cls(**check_fields(cls, values))
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> ModelConfig:
+    def from_hf(cls, config: Mapping[str, Any]) -> EncoderConfig:
         """The config of a Hugging Face ``config.json``.
 
         Args:
@@ -178,7 +140,7 @@ class ModelConfig:
         distil = kind == "distilbert"
         positions = config.get("position_embedding_type") or "absolute"
         if positions != "absolute":
-            raise ModelError(f"Position embeddings of type {_shown(positions)} cannot be run; only 'absolute' can.")
+            raise ModelError(f"Position embeddings of type {shown(positions)} cannot be run; only 'absolute' can.")
         for flag in ("is_decoder", "add_cross_attention"):
             if config.get(flag):
                 raise ModelError(f"config.json says {flag!r}: decoders cannot be run as an embedding model.")
@@ -192,7 +154,7 @@ class ModelConfig:
         if kind in _OFFSET_POSITIONS:
             pad = config.get("pad_token_id", 1)
             if not isinstance(pad, int) or isinstance(pad, bool) or pad < 0:
-                raise ModelError(f"config.json's 'pad_token_id' is {_shown(pad)}; a {kind} model needs a token id.")
+                raise ModelError(f"config.json's 'pad_token_id' is {shown(pad)}; a {kind} model needs a token id.")
             offset = pad + 1
         eps = 1e-12 if distil else config.get("layer_norm_eps", 1e-12)
         return cls(
@@ -212,9 +174,3 @@ def _linear(name: str, n_out: int, n_in: int) -> list[Parameter]:
 
 def _norm(name: str, width: int) -> list[Parameter]:
     return [Parameter(f"{name}.weight", (width,), "f32"), Parameter(f"{name}.bias", (width,), "f32")]
-
-
-def _shown(value: object) -> str:
-    """A value for an error message, at a bearable length."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""ModelConfig: from Hugging Face's files, its refusals, and its list of parameters."""
+"""EncoderConfig: from Hugging Face's files, its refusals, and its list of parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kogata.config import ENCODERS, ModelConfig
+from kogata.config import ENCODERS, EncoderConfig
 from kogata.errors import ModelError
 
 BERT = {
@@ -27,15 +27,15 @@ BERT = {
 
 
 def test_reads_a_bert_config() -> None:
-    config = ModelConfig.from_hf(BERT)
-    assert config == ModelConfig("bert", 6, 384, 12, 1536, 30522, 512, 0, 2, 1e-12, "gelu")
+    config = EncoderConfig.from_hf(BERT)
+    assert config == EncoderConfig("bert", 6, 384, 12, 1536, 30522, 512, 0, 2, 1e-12, "gelu")
     assert config.d_head == 32
     assert config.context == 512
 
 
 def test_xlm_roberta_counts_positions_from_after_the_padding_token() -> None:
     values = {"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1, "type_vocab_size": 1}
-    config = ModelConfig.from_hf(BERT | values)
+    config = EncoderConfig.from_hf(BERT | values)
     assert config.position_offset == 2
     assert config.context == 512
 
@@ -52,13 +52,13 @@ def test_distilbert_uses_its_own_names() -> None:
         "activation": "gelu",
         "pad_token_id": 0,
     }
-    assert ModelConfig.from_hf(values) == ModelConfig("distilbert", 6, 768, 12, 3072, 30522, 512, 0, 1, 1e-12)
+    assert EncoderConfig.from_hf(values) == EncoderConfig("distilbert", 6, 768, 12, 3072, 30522, 512, 0, 1, 1e-12)
 
 
 def test_parameters_add_up_to_the_published_size() -> None:
     # all-MiniLM-L6-v2 has 22,713,216 parameters with its pooler's 384 * 385.
     total = 0
-    for parameter in ModelConfig.from_hf(BERT).parameters():
+    for parameter in EncoderConfig.from_hf(BERT).parameters():
         n = 1
         for size in parameter.shape:
             n *= size
@@ -67,7 +67,7 @@ def test_parameters_add_up_to_the_published_size() -> None:
 
 
 def test_parameter_names_are_unique_and_norms_stay_at_full_precision() -> None:
-    parameters = ModelConfig.from_hf(BERT).parameters()
+    parameters = EncoderConfig.from_hf(BERT).parameters()
     assert len({parameter.name for parameter in parameters}) == len(parameters) == 5 + 6 * 16
     for parameter in parameters:
         is_matrix = parameter.name.endswith(".weight") and len(parameter.shape) == 2
@@ -76,8 +76,8 @@ def test_parameter_names_are_unique_and_norms_stay_at_full_precision() -> None:
 
 
 def test_json_round_trip() -> None:
-    config = ModelConfig.from_hf(BERT)
-    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    config = EncoderConfig.from_hf(BERT)
+    assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -110,23 +110,23 @@ def test_json_round_trip() -> None:
 )
 def test_refuses_by_name(change: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        ModelConfig.from_hf(BERT | change)
+        EncoderConfig.from_hf(BERT | change)
 
 
 @pytest.mark.parametrize("name", [n for n in BERT if n.startswith(("hidden_size", "num_", "inter", "vocab", "max"))])
 def test_names_what_is_missing(name: str) -> None:
     with pytest.raises(ModelError, match=f"lacks '{name}'"):
-        ModelConfig.from_hf({key: value for key, value in BERT.items() if key != name})
+        EncoderConfig.from_hf({key: value for key, value in BERT.items() if key != name})
 
 
 def test_own_dictionaries_are_checked_too() -> None:
-    values = ModelConfig.from_hf(BERT).to_dict()
+    values = EncoderConfig.from_hf(BERT).to_dict()
     with pytest.raises(ModelError, match="Unknown model setting 'rope'"):
-        ModelConfig.from_dict(values | {"rope": 1})
+        EncoderConfig.from_dict(values | {"rope": 1})
     with pytest.raises(ModelError, match="'d_ff' is missing"):
-        ModelConfig.from_dict({key: value for key, value in values.items() if key != "d_ff"})
+        EncoderConfig.from_dict({key: value for key, value in values.items() if key != "d_ff"})
     with pytest.raises(ModelError, match=r"'gpt'.*bert"):
-        ModelConfig.from_dict(values | {"architecture": "gpt"})
+        EncoderConfig.from_dict(values | {"architecture": "gpt"})
 
 
 json_values = st.recursive(
@@ -139,7 +139,7 @@ json_values = st.recursive(
 @given(kind=st.sampled_from(ENCODERS), name=st.sampled_from(sorted(BERT)), value=json_values)
 def test_any_value_gives_a_config_or_a_model_error(kind: str, name: str, value: object) -> None:
     try:
-        config = ModelConfig.from_hf(BERT | {"model_type": kind} | {name: value})
+        config = EncoderConfig.from_hf(BERT | {"model_type": kind} | {name: value})
     except ModelError:
         return
     assert config.d_model % config.n_heads == 0
@@ -149,4 +149,4 @@ def test_any_value_gives_a_config_or_a_model_error(kind: str, name: str, value: 
 @given(json_values)
 def test_any_json_gives_a_config_or_a_model_error(value: object) -> None:
     with pytest.raises(ModelError):
-        ModelConfig.from_hf(value)  # type: ignore[arg-type]
+        EncoderConfig.from_hf(value)  # type: ignore[arg-type]

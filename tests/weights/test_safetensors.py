@@ -267,8 +267,8 @@ def shards(folder: Path, weight_map: object) -> Path:
 
 
 def test_shards(tmp_path: Path) -> None:
-    files, where = open_sharded(shards(tmp_path, {"a": "m-1.safetensors", "b": "m-2.safetensors"}))
-    assert [file.path.name for file in files] == ["m-1.safetensors", "m-2.safetensors"]
+    where = open_sharded(shards(tmp_path, {"a": "m-1.safetensors", "b": "m-2.safetensors"}))
+    assert {name: file.path.name for name, file in where.items()} == {"a": "m-1.safetensors", "b": "m-2.safetensors"}
     np.testing.assert_array_equal(where["a"]["a"], [1, 1])
     np.testing.assert_array_equal(where["b"]["b"], [0, 0])
 

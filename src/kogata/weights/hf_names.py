@@ -54,7 +54,7 @@ def weight_names(present: Collection[str], config: EncoderConfig, place: Path) -
     Raises:
         ModelError: A tensor is missing, or the checkpoint has more layers than the config says.
     """
-    prefix = _prefix(present, place)
+    prefix = find_prefix(present, _WORD, "an encoder", place)
     distil = config.architecture == "distilbert"
     layers = f"{prefix}transformer.layer." if distil else f"{prefix}encoder.layer."
     within = _DISTILBERT_LAYER if distil else _BERT_LAYER
@@ -72,21 +72,36 @@ def weight_names(present: Collection[str], config: EncoderConfig, place: Path) -
                 f"which its config.json ({config.architecture}, {config.n_layers} layers) calls for."
             )
         found[parameter.name] = theirs
-    numbers = re.compile(re.escape(layers) + r"(\d+)\.")
-    deepest = max((int(match[1][:9]) for name in present if (match := numbers.match(name))), default=-1)
-    if deepest >= config.n_layers:
-        raise ModelError(f"{place} has weights of layer {deepest}, but its config.json says {config.n_layers} layers.")
+    check_depth(present, layers, config.n_layers, place)
     return found
 
 
-def _prefix(present: Collection[str], place: Path) -> str:
-    """What stands before every name: "" or, for a model saved with a head, "bert." and the like."""
-    prefixes = [name.removesuffix(_WORD) for name in present if name.endswith(_WORD)]
+def find_prefix(present: Collection[str], embedding: str, what: str, place: Path) -> str:
+    """What stands before every name: "" or, for a model saved with a head, "bert." and the like.
+
+    Args:
+        present: The names in the checkpoint.
+        embedding: How the name of the embedding of words ends.
+        what: What the checkpoint should hold, for errors.
+        place: Where it lies, for errors.
+
+    Raises:
+        ModelError: There is no such tensor, or more than one.
+    """
+    prefixes = [name.removesuffix(embedding) for name in present if name.endswith(embedding)]
     if not prefixes:
-        raise ModelError(f"{place} does not hold an encoder: no tensor is called {_WORD!r}.")
+        raise ModelError(f"{place} does not hold {what}: no tensor is called {embedding!r}.")
     if len(prefixes) > 1:
-        raise ModelError(f"{place} holds {len(prefixes)} word embeddings; an embedding model has one.")
+        raise ModelError(f"{place} holds {len(prefixes)} word embeddings; {what} has one.")
     return prefixes[0]
+
+
+def check_depth(present: Collection[str], layers: str, n_layers: int, place: Path) -> None:
+    """Raises ModelError if the checkpoint has more layers, whose names begin with ``layers``, than the config says."""
+    numbers = re.compile(re.escape(layers) + r"(\d+)\.")
+    deepest = max((int(match[1][:9]) for name in present if (match := numbers.match(name))), default=-1)
+    if deepest >= n_layers:
+        raise ModelError(f"{place} has weights of layer {deepest}, but its config.json says {n_layers} layers.")
 
 
 def _their_name(name: str, prefix: str, layers: str, within: dict[str, str]) -> str:

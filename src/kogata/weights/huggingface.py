@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,19 @@ from kogata.config import EncoderConfig
 from kogata.errors import ModelError
 from kogata.text.hf import HfTokenizer
 from kogata.weights.checkpoint import EncoderCheckpoint, Pooling
-from kogata.weights.files import map_file, read_json, read_object, read_text, unreadable
+from kogata.weights.directory import (
+    file_digest,
+    open_weights,
+    optional_object,
+    read_config,
+    read_tokenizer,
+    weight_digests,
+)
+from kogata.weights.files import read_json, read_object, unreadable
 from kogata.weights.hf_names import weight_names
-from kogata.weights.identity import digest_of, identity_of
-from kogata.weights.safetensors import SafetensorsFile, open_sharded
+from kogata.weights.identity import identity_of
+from kogata.weights.safetensors import SafetensorsFile
 from kogata.weights.tensors import FloatTensor, Q4Tensor
-
-#: Of the largest published tokenizers, 35 MB is the most.
-_LARGEST_TOKENIZER = 256 * 2**20
 
 #: multilingual-e5-small, e5-base-v2 and their family were trained with these, but their configs do not say so.
 _E5 = re.compile(r"(^|[/_-])e5-(small|base|large)(-v2|-unsupervised)?$")
@@ -61,16 +65,17 @@ def load_directory(directory: Path, name: str | None = None) -> EncoderCheckpoin
 def _load(directory: Path, name: str) -> EncoderCheckpoint:
     modules = _modules(directory)
     inside = directory / modules.transformer
-    config = _config(inside)
-    lengths = _optional_object(inside, "sentence_bert_config.json")
+    config = EncoderConfig.from_hf(read_config(inside))
+    lengths = optional_object(inside, "sentence_bert_config.json")
     tokenizer = _tokenizer(inside, config, lowercase=lengths.get("do_lower_case") is True)
-    tensors, weights = _weights(inside, config)
+    where = open_weights(inside)
+    tensors = HfTensors(where, config, inside)
     pooling = _pooling(directory, modules)
     prompts = _prompts(directory, name)
     max_length = _max_length(inside, config, lengths, tokenizer.n_special)
     facts = {
-        "weights": weights,
-        "tokenizer": _digest(inside / "tokenizer.json"),
+        "weights": weight_digests(where, tensors.check_numbers),
+        "tokenizer": file_digest(inside / "tokenizer.json"),
         "lowercase": lengths.get("do_lower_case") is True,
         "config": config.to_dict(),
         "pooling": pooling,
@@ -123,6 +128,7 @@ class HfTensors(Mapping[str, "FloatTensor | Q4Tensor"]):
                     f"The tensor {theirs!r} in {where[theirs].path} has shape {list(found)}, "
                     f"but config.json makes it {list(wanted)}."
                 )
+            where[theirs].check_float(theirs)
 
     def __getitem__(self, name: str) -> FloatTensor:
         if name not in self._names:
@@ -139,9 +145,9 @@ class HfTensors(Mapping[str, "FloatTensor | Q4Tensor"]):
 
     def check_numbers(self, file: SafetensorsFile) -> None:
         """Refuse NaN and infinity in the tensors of one file: they would silently spoil every vector."""
-        for ours, theirs in self._names.items():
-            if self._where[theirs] is file and not np.isfinite(self[ours]).all():
-                raise ModelError(f"The tensor {theirs!r} in {file.path} holds numbers that are not finite.")
+        for theirs in self._names.values():
+            if self._where[theirs] is file:
+                file.check_finite(theirs)
 
 
 class _Modules:
@@ -187,22 +193,10 @@ def _modules(directory: Path) -> _Modules:
     return found
 
 
-def _config(directory: Path) -> EncoderConfig:
-    path = directory / "config.json"
-    if not path.exists():
-        raise ModelError(f"{directory} is not a model: it has no config.json.")
-    return EncoderConfig.from_hf(read_object(path))
-
-
 def _tokenizer(directory: Path, config: EncoderConfig, *, lowercase: bool) -> HfTokenizer:
-    path = directory / "tokenizer.json"
-    if not path.exists():
-        raise ModelError(
-            f"{directory} has no tokenizer.json.",
-            hint="Make one with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR).",
-        )
+    path, content = directory / "tokenizer.json", read_tokenizer(directory)
     try:
-        tokenizer = HfTokenizer(read_text(path, _LARGEST_TOKENIZER), lowercase=lowercase)
+        tokenizer = HfTokenizer(content, lowercase=lowercase)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
     if tokenizer.largest_id >= config.vocab_size:
@@ -210,38 +204,6 @@ def _tokenizer(directory: Path, config: EncoderConfig, *, lowercase: bool) -> Hf
             f"{path} gives token ids up to {tokenizer.largest_id}, but the model has only {config.vocab_size} words."
         )
     return tokenizer
-
-
-def _weights(directory: Path, config: EncoderConfig) -> tuple[HfTensors, list[str]]:
-    """The tensors, and a digest of each file in the order of their names."""
-    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
-    if single.exists():
-        file = SafetensorsFile(single)
-        files, where = [file], dict.fromkeys(file, file)
-    elif index.exists():
-        files, where = open_sharded(index)
-    else:
-        raise _no_weights(directory)
-    tensors = HfTensors(where, config, directory)
-    digests = []
-    for file in sorted(files, key=lambda file: file.path.name):
-        digests.append(digest_of(file.path, file.data, partial(tensors.check_numbers, file)))
-    return tensors, digests
-
-
-def _no_weights(directory: Path) -> ModelError:
-    present = sorted(path.name for path in directory.iterdir())
-    pickled = [name for name in present if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    others = [name for name in present if name.endswith((".h5", ".onnx", ".gguf", ".msgpack"))]
-    if pickled:
-        return ModelError(
-            f"{directory} has its weights only in {pickled[0]}, a pickle, which Kogata never loads: "
-            "it could run any code.",
-            hint="Convert it where you trust it: AutoModel.from_pretrained(DIR).save_pretrained(DIR) in transformers "
-            "writes model.safetensors.",
-        )
-    seen = f" (there is {others[0]}, which cannot be read)" if others else ""
-    return ModelError(f"{directory} has no model.safetensors{seen}.")
 
 
 def _pooling(directory: Path, modules: _Modules) -> Pooling:
@@ -265,7 +227,7 @@ def _pooling(directory: Path, modules: _Modules) -> Pooling:
 
 def _prompts(directory: Path, name: str) -> dict[str, str]:
     path = directory / "config_sentence_transformers.json"
-    content = _optional_object(directory, path.name)
+    content = optional_object(directory, path.name)
     stored = content.get("prompts") or {}
     if not isinstance(stored, dict) or not all(isinstance(prompt, str) for prompt in stored.values()):
         raise ModelError(f"{path}: 'prompts' is not an object of strings.")
@@ -293,20 +255,10 @@ def _max_length(directory: Path, config: EncoderConfig, lengths: Mapping[str, An
             )
         length = min(length, stated)
     else:
-        known = _optional_object(directory, "tokenizer_config.json").get("model_max_length")
+        known = optional_object(directory, "tokenizer_config.json").get("model_max_length")
         # Absent limits are written as 1e30.
         if isinstance(known, int | float) and n_special < known < length:
             length = int(known)
     if length <= n_special:
         raise ModelError(f"The model has room for {length} tokens, which leaves none for a text.")
     return length
-
-
-def _optional_object(directory: Path, file_name: str) -> dict[str, Any]:
-    """The object of an optional file, empty where it is not there."""
-    path = directory / file_name
-    return read_object(path) if path.exists() else {}
-
-
-def _digest(path: Path) -> str:
-    return digest_of(path, map_file(path), lambda: None)

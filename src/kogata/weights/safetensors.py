@@ -43,6 +43,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
 }
 
+#: Those that weights may have.
+FLOATS = ("F64", "F32", "F16", "BF16")
+#: Numbers that are looked over at a time.
+_CHUNK = 2**22
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -104,25 +109,48 @@ class SafetensorsFile(Mapping[str, NDArray[Any]]):
         """The tensor's sizes, without touching its data."""
         return self._entries[name].shape
 
+    def check_float(self, name: str) -> None:
+        """Raises ModelError if the tensor does not hold floating point numbers."""
+        kind = self.dtype(name)
+        if kind not in FLOATS:
+            raise ModelError(f"{self.path}: {name!r} is stored as {kind}; {', '.join(FLOATS)} is accepted for weights.")
+
+    def check_finite(self, name: str) -> None:
+        """Raises ModelError if the tensor holds NaN or infinity, or what float32 makes infinity of."""
+        flat, kind = self[name].reshape(-1), self.dtype(name)
+        for start in range(0, len(flat), _CHUNK):
+            if not np.isfinite(to_f32(flat[start : start + _CHUNK], kind)).all():
+                raise ModelError(f"The tensor {name!r} in {self.path} holds numbers that are not finite.")
+
     def f32(self, name: str) -> FloatTensor:
         """The tensor as float32: a view where it is stored so, otherwise a converted copy.
 
         Raises:
             ModelError: The tensor does not hold floating point numbers.
         """
-        kind, array = self.dtype(name), self[name]
-        if kind == "F32":
-            return array
-        if kind == "BF16":
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        if kind in ("F16", "F64"):
-            with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the caller refuses
-                return array.astype(np.float32)
-        raise ModelError(f"{self.path}: {name!r} is stored as {kind}; F64, F32, F16 or BF16 is accepted for weights.")
+        self.check_float(name)
+        return to_f32(self[name], self.dtype(name))
 
 
-def open_sharded(index: Path) -> tuple[list[SafetensorsFile], dict[str, SafetensorsFile]]:
-    """The files of a ``model.safetensors.index.json`` and which of them holds each tensor.
+def to_f32(array: NDArray[Any], dtype: str) -> FloatTensor:
+    """Numbers as float32, themselves where they are.
+
+    Args:
+        array: As :class:`SafetensorsFile` gives them.
+        dtype: Their type in the format's terms, one of :data:`FLOATS`.
+    """
+    if dtype == "F32":
+        return array
+    if dtype == "BF16":
+        wide = array.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the caller refuses
+        return array.astype(np.float32)
+
+
+def open_sharded(index: Path) -> dict[str, SafetensorsFile]:
+    """Which of the files of a ``model.safetensors.index.json`` holds each tensor.
 
     Args:
         index: The index; its files must lie beside it.
@@ -137,7 +165,7 @@ def open_sharded(index: Path) -> tuple[list[SafetensorsFile], dict[str, Safetens
         if name not in files[file_name]:
             raise ModelError(f"{index} says that {file_name} holds {name!r}, but it does not.")
         where[name] = files[file_name]
-    return list(files.values()), where
+    return where
 
 
 def shard_names(index: Path) -> list[str]:

@@ -5,6 +5,7 @@ Shape suffixes: N rows (outputs), K columns (inputs), G groups of 32 columns (K 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,3 +86,36 @@ class Q4Tensor:
         n, k = codes.shape
         values = codes.reshape(n, k // GROUP, GROUP) * scales.astype(np.float32)[:, :, None]
         return values.reshape(n, k)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TernaryTensor:
+    """A matrix of codes -1, 0 and 1 with scales by row or by groups of columns; a weight is ``code * scale``.
+
+    The codes stay in the file as they are stored until they are asked for (``kogata.weights.ternary`` knows the
+    layouts).
+
+    Attributes:
+        shape: (N, K).
+        scales_NG: float32 [N, G]; G = 1 where a row has one scale (a matrix's scale is repeated).
+        unpack: Gives the codes, int8 [N, K].
+    """
+
+    shape: tuple[int, int]
+    scales_NG: FloatTensor
+    unpack: Callable[[], NDArray[np.int8]]
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale: K where G = 1."""
+        return self.shape[1] // int(self.scales_NG.shape[1])
+
+    def codes_i8(self) -> NDArray[np.int8]:
+        """int8 [N, K] in -1..1, a copy."""
+        return self.unpack()
+
+    def dequantise(self) -> FloatTensor:
+        """float32 [N, K]."""
+        n, k = self.shape
+        groups = self.codes_i8().reshape(n, -1, self.group) * self.scales_NG[:, :, None]
+        return groups.reshape(n, k)

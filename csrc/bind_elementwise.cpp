@@ -21,6 +21,18 @@ void layer_norm(Rows x, std::optional<Rows> residual, Row gain, Row bias, float 
   run_layer_norm(args, n);
 }
 
+void rms_norm(Rows x, std::optional<Rows> residual, Row gain, float eps, Array<float, 2> out) {
+  const auto n = static_cast<int64_t>(x.shape(0)), width = static_cast<int64_t>(x.shape(1));
+  require(width > 0, "x must have at least one column");
+  require(gain.shape(0) == x.shape(1), "gain must be as wide as x");
+  require(out.shape(0) == x.shape(0) && out.shape(1) == x.shape(1), "out must have the shape of x");
+  require(!residual || (residual->shape(0) == x.shape(0) && residual->shape(1) == x.shape(1)),
+          "residual must have the shape of x");
+  const NormArgs args{x.data(), residual ? residual->data() : nullptr, gain.data(), nullptr, out.data(), width, eps};
+  nb::gil_scoped_release release;
+  run_rms_norm(args, n);
+}
+
 // `word` is f32 [V, H]; or uint8 [V, H / 32, 18], blocks of an f16 scale and 16 bytes of codes.
 void embed(Ints ids, Ints positions, std::optional<Ints> types, std::optional<Rows> word,
            std::optional<Array<const uint8_t, 3>> blocks, Rows position, std::optional<Rows> type, Row gain, Row bias,
@@ -80,6 +92,8 @@ void pool(Rows hidden, Ints cu_seqlens, bool first_token, bool normalise, Array<
 void bind_elementwise(nb::module_& m) {
   m.def("layer_norm", &layer_norm, nb::arg("x").noconvert(), nb::arg("residual").noconvert().none(),
         nb::arg("gain").noconvert(), nb::arg("bias").noconvert(), nb::arg("eps"), nb::arg("out").noconvert());
+  m.def("rms_norm", &rms_norm, nb::arg("x").noconvert(), nb::arg("residual").noconvert().none(),
+        nb::arg("gain").noconvert(), nb::arg("eps"), nb::arg("out").noconvert());
   m.def("embed", &embed, nb::arg("ids").noconvert(), nb::arg("positions").noconvert(), nb::arg("types").noconvert().none(),
         nb::arg("word").noconvert().none(), nb::arg("blocks").noconvert().none(), nb::arg("position").noconvert(),
         nb::arg("type").noconvert().none(), nb::arg("gain").noconvert(), nb::arg("bias").noconvert(), nb::arg("eps"),

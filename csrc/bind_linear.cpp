@@ -13,27 +13,40 @@ WeightKind kind_of(const std::string& name) {
   if (name == "f32") return WeightKind::f32;
   if (name == "bf16") return WeightKind::bf16;
   if (name == "int8") return WeightKind::int8;
-  require(name == "int4", "kind must be f32, bf16, int8 or int4");
-  return WeightKind::int4;
+  if (name == "int4") return WeightKind::int4;
+  if (name == "ternary") return WeightKind::ternary;
+  require(name == "trits", "kind must be f32, bf16, int8, int4, ternary or trits");
+  return WeightKind::trits;
+}
+
+Glu glu_of(const std::string& name) {
+  if (name.empty()) return Glu::none;
+  if (name == "silu") return Glu::silu;
+  if (name == "gelu_tanh") return Glu::gelu_tanh;
+  require(name == "relu2", "glu must be silu, gelu_tanh or relu2");
+  return Glu::relu2;
 }
 
 struct Shape {
   WeightKind kind;
   int64_t n_out, n_in, group;
+
+  bool ternary() const { return kind == WeightKind::ternary || kind == WeightKind::trits; }
+  bool integers() const { return kind == WeightKind::int8 || kind == WeightKind::int4; }
 };
 
 Shape shape_of(const std::string& kind, int64_t n_out, int64_t n_in, int64_t group) {
   const Shape shape{kind_of(kind), n_out, n_in, group};
   require(n_out >= 1 && n_in >= 1 && n_out <= INT32_MAX && n_in <= 65536, "n_out and n_in must be positive, n_in at most 65536");
-  require(group == 0 || (group > 0 && group % 8 == 0 && group <= 65536), "group must be 0 or a multiple of 8");
-  const bool integers = shape.kind == WeightKind::int8 || shape.kind == WeightKind::int4;
-  require(group == 0 || integers, "only int8 and int4 weights have groups");
+  const int64_t step = shape.kind == WeightKind::ternary ? 16 : shape.kind == WeightKind::trits ? 20 : 8;
+  require(group == 0 || (group > 0 && group % step == 0 && group <= 65536), "group must be 0 or a multiple of whole steps");
+  require(group == 0 || shape.integers() || shape.ternary(), "only int8, int4 and ternary weights have groups");
   require(group != 0 || shape.kind != WeightKind::int4, "int4 weights need groups");
   return shape;
 }
 
 int64_t n_scales(const Shape& s) {
-  if (s.kind != WeightKind::int8 && s.kind != WeightKind::int4) return 0;
+  if (!s.integers() && !s.ternary()) return 0;
   return padded_rows(s.n_out) * (s.group == 0 ? 1 : padded_depth(s.kind, s.n_in, s.group) / s.group);
 }
 
@@ -45,7 +58,7 @@ int64_t sizes(const std::string& kind, int64_t n_out, int64_t n_in, int64_t grou
 Packed destination(const Shape& s, Bytes& data, Array<float, 1>& scales, Array<float, 1>& sums, Array<int32_t, 1>& code_sums) {
   require(static_cast<int64_t>(data.shape(0)) == packed_bytes(s.kind, s.n_out, s.n_in, s.group), "data has the wrong size");
   require(static_cast<int64_t>(scales.shape(0)) == n_scales(s), "scales has the wrong size");
-  const bool integers = n_scales(s) != 0;
+  const bool integers = s.integers();
   require(static_cast<int64_t>(code_sums.shape(0)) == (integers && s.group == 0 ? padded_rows(s.n_out) : 0),
           "code_sums has the wrong size");
   require(static_cast<int64_t>(sums.shape(0)) == (integers && s.group != 0 ? padded_rows(s.n_out) : 0),
@@ -56,6 +69,7 @@ Packed destination(const Shape& s, Bytes& data, Array<float, 1>& scales, Array<f
 void pack_from_f32(const std::string& kind, Array<const float, 2> weight, int64_t group, Bytes data,
                    Array<float, 1> scales, Array<float, 1> sums, Array<int32_t, 1> code_sums) {
   const Shape s = shape_of(kind, static_cast<int64_t>(weight.shape(0)), static_cast<int64_t>(weight.shape(1)), group);
+  require(!s.ternary(), "ternary weights are packed from codes");
   const Packed to = destination(s, data, scales, sums, code_sums);
   nb::gil_scoped_release release;
   pack_f32(s.kind, weight.data(), s.n_out, s.n_in, s.group, to);
@@ -68,8 +82,11 @@ void pack_from_codes(const std::string& kind, Array<const int8_t, 2> codes, Arra
   require(static_cast<int64_t>(code_scales.shape(0)) == s.n_out && n_groups >= 1 && s.n_in % n_groups == 0,
           "code_scales must be [N, K / group]");
   const int64_t source_group = s.n_in / n_groups;
-  require(s.kind == WeightKind::int8 || s.kind == WeightKind::int4, "codes pack into int8 or int4");
-  require(group == 0 || group == source_group, "the group must be the codes' own");
+  require(s.integers() || s.ternary(), "codes pack into int8, int4, ternary or trits");
+  require(group == source_group || (group == 0 && (!s.ternary() || n_groups == 1)), "the group must be the codes' own");
+  if (s.ternary()) {
+    for (int64_t i = 0; i < s.n_out * s.n_in; ++i) require(codes.data()[i] >= -1 && codes.data()[i] <= 1, "ternary codes are -1, 0 and 1");
+  }
   const Packed to = destination(s, data, scales, sums, code_sums);
   nb::gil_scoped_release release;
   pack_codes(s.kind, codes.data(), code_scales.data(), source_group, s.n_out, s.n_in, s.group, to);
@@ -77,10 +94,13 @@ void pack_from_codes(const std::string& kind, Array<const int8_t, 2> codes, Arra
 
 void linear(const std::string& kind, Array<const float, 2> x, int64_t n_out, int64_t group, Array<const uint8_t, 1> data,
             Array<const float, 1> scales, Array<const float, 1> sums, Array<const int32_t, 1> code_sums,
-            std::optional<Array<const float, 1>> bias, bool gelu, std::optional<Array<const float, 2>> residual,
-            Array<float, 2> out) {
-  const Shape s = shape_of(kind, n_out, static_cast<int64_t>(x.shape(1)), group);
-  const bool integers = n_scales(s) != 0;
+            std::optional<Array<const float, 1>> bias, const std::string& glu, std::optional<Array<const float, 1>> gain,
+            float eps, bool gelu, std::optional<Array<const float, 2>> residual, Array<float, 2> out) {
+  const Glu gate = glu_of(glu);
+  require(gate == Glu::none || x.shape(1) % 2 == 0, "a gated x is [T, 2 K]");
+  const Shape s = shape_of(kind, n_out, static_cast<int64_t>(x.shape(1)) / (gate == Glu::none ? 1 : 2), group);
+  const bool integers = s.integers();
+  require(!gain || static_cast<int64_t>(gain->shape(0)) == s.n_in, "the norm's gain must be as wide as its input");
   require(static_cast<int64_t>(data.shape(0)) == packed_bytes(s.kind, s.n_out, s.n_in, s.group) &&
               static_cast<int64_t>(scales.shape(0)) == n_scales(s) &&
               static_cast<int64_t>(sums.shape(0)) == (integers && group != 0 ? padded_rows(n_out) : 0) &&
@@ -90,9 +110,9 @@ void linear(const std::string& kind, Array<const float, 2> x, int64_t n_out, int
   require(out.shape(0) == x.shape(0) && static_cast<int64_t>(out.shape(1)) == n_out, "out must be [T, n_out]");
   require(!residual || (residual->shape(0) == out.shape(0) && residual->shape(1) == out.shape(1)),
           "residual must have the shape of out");
-  const LinearCall call{s.kind,        static_cast<int64_t>(x.shape(0)), s.n_in, n_out, group, x.data(), data.data(),
-                        scales.data(), code_sums.data(), sums.data(), bias ? bias->data() : nullptr,
-                        residual ? residual->data() : nullptr, out.data(), gelu};
+  const LinearCall call{s.kind, static_cast<int64_t>(x.shape(0)), s.n_in, n_out, group, x.data(), gate,
+                        gain ? gain->data() : nullptr, eps, data.data(), scales.data(), code_sums.data(), sums.data(),
+                        bias ? bias->data() : nullptr, residual ? residual->data() : nullptr, out.data(), gelu};
   nb::gil_scoped_release release;
   run_linear(call);
 }
@@ -109,7 +129,8 @@ void bind_linear(nb::module_& m) {
         nb::arg("code_sums").noconvert());
   m.def("linear", &linear, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("n_out"), nb::arg("group"),
         nb::arg("data").noconvert(), nb::arg("scales").noconvert(), nb::arg("sums").noconvert(),
-        nb::arg("code_sums").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("gelu"),
+        nb::arg("code_sums").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("glu"),
+        nb::arg("gain").noconvert().none(), nb::arg("eps"), nb::arg("gelu"),
         nb::arg("residual").noconvert().none(), nb::arg("out").noconvert());
 }
 

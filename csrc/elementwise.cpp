@@ -18,6 +18,7 @@ void run_rows(void (*kernel)(const Args&, int64_t, int64_t), const Args& args, i
 }  // namespace
 
 void run_layer_norm(const NormArgs& args, int64_t n_rows) { run_rows(kernels().layer_norm, args, n_rows, kRowsPerChunk); }
+void run_rms_norm(const NormArgs& args, int64_t n_rows) { run_rows(kernels().rms_norm, args, n_rows, kRowsPerChunk); }
 void run_embed(const EmbedArgs& args, int64_t n_rows) { run_rows(kernels().embed, args, n_rows, kRowsPerChunk); }
 void run_pool(const PoolArgs& args, int64_t n_sequences) { run_rows(kernels().pool, args, n_sequences, int64_t{1}); }
 

@@ -30,6 +30,33 @@ inline void norm_row(const float* sum, const float* gain, const float* bias, flo
   }
 }
 
+// x / sqrt(mean of squares + eps) * gain, and the residual added if there is one; out may be either.
+inline void rms_norm_row(const float* x, const float* gain, float eps, int64_t width, const float* residual, float* out) {
+  const int64_t whole = width / W * W;
+  const int rest = static_cast<int>(width - whole);
+  F squares = f_zero();
+  for (int64_t i = 0; i < whole; i += W) {
+    const F v = f_load(x + i);
+    squares = f_fma(v, v, squares);
+  }
+  if (rest) {
+    const F v = f_load_n(x + whole, rest);
+    squares = f_fma(v, v, squares);
+  }
+  const F inverse = f_set1(1.0f / __builtin_sqrtf(f_sum(squares) / static_cast<float>(width) + eps));
+  for (int64_t i = 0; i < width; i += W) {
+    const bool full = i < whole;
+    F v = f_mul(f_mul(full ? f_load(x + i) : f_load_n(x + i, rest), inverse),
+                full ? f_load(gain + i) : f_load_n(gain + i, rest));
+    if (residual != nullptr) v = f_add(v, full ? f_load(residual + i) : f_load_n(residual + i, rest));
+    if (full) {
+      f_store(out + i, v);
+    } else {
+      f_store_n(out + i, v, rest);
+    }
+  }
+}
+
 inline void add_row(float* out, const float* a, const float* b, int64_t width) {
   int64_t i = 0;
   for (; i + W <= width; i += W) f_store(out + i, f_add(f_load(a + i), f_load(b + i)));
@@ -45,6 +72,13 @@ void layer_norm(const NormArgs& a, int64_t begin, int64_t end) {
       x = out;
     }
     norm_row(x, a.gain, a.bias, out, a.width, a.eps);
+  }
+}
+
+void rms_norm(const NormArgs& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const float* residual = a.residual == nullptr ? nullptr : a.residual + row * a.width;
+    rms_norm_row(a.x + row * a.width, a.gain, a.eps, a.width, residual, a.out + row * a.width);
   }
 }
 

@@ -10,14 +10,16 @@
 namespace kogata {
 
 // Weight matrices are tiled in panels of 16 output columns for every instruction set: [N/16][K/kk][16][kk] with kk = 1
-// (f32), 2 (bf16), 4 (int8) or 8 (int4; byte i of a column's four holds code i in its low and i + 4 in its high bits).
+// (f32), 2 (bf16), 4 (int8), 8 (int4; byte i of a column's four holds code i in its low and i + 4 in its high bits),
+// 16 (ternary; byte i holds w + 1 of inputs i, i + 4, i + 8, i + 12, two bits each from the lowest) or 20 (trits; byte i
+// holds those of i, i + 4, … i + 16 as digits to the base 3, from the lowest).
 inline constexpr int64_t kPanel = 16;
 
 struct NormArgs {
   const float* x;
-  const float* residual;  // added to x first, or null
+  const float* residual;  // or null; layer_norm adds it to x first, rms_norm to the result
   const float* gain;
-  const float* bias;
+  const float* bias;  // of layer_norm
   float* out;  // may be x
   int64_t width;
   float eps;
@@ -50,22 +52,30 @@ struct PoolArgs {
   bool normalise;
 };
 
-// Activations are packed in tiles of `row_tile` rows: [tile][K/kk][row_tile][kk], kk as for the weights (int4: 4).
+enum class Glu { none, silu, gelu_tanh, relu2 };
+
+// Activations are packed in tiles of `tile_rows` rows: [tile][K/kk][tile_rows][kk], kk as for the weights, at most 4.
+// Before that a row goes through the gated unit and the RMS norm, where there are such.
 struct PackRowsArgs {
-  const float* x;
+  const float* x;  // [T, K]; with a gated unit [T, 2 K]: the gate, then what it multiplies
   int64_t n_rows, n_in, n_in_padded;
+  int64_t tile_rows;  // at most the table's row_tile
+  Glu glu;
+  const float* gain;  // [K] of the norm, or null: none
+  float eps;
   void* packed;
-  float* scale;   // int8: x = scale * (q - zero), q in 0..255
-  int32_t* zero;  // int8
+  float* scale;   // int8: x = scale * (q - zero), q in 0..255; ternary: x = scale * q, q in -128..127
+  int32_t* zero;  // int8; ternary: [T][G], sum of q over each group
+  int64_t group;  // ternary: 0, or inputs to a scale
 };
 
 struct LinearArgs {
-  int64_t n_rows, n_in_padded, n_out;
+  int64_t n_rows, n_in_padded, n_out, tile_rows;
   const void* x;  // packed rows
   const float* x_scale;
   const int32_t* x_zero;
   const void* weight;
-  const float* scales;       // int8: [N padded], or per group [N/16][G][16]; int4: per group
+  const float* scales;       // int8, ternary: [N padded], or per group [N/16][G][16]; int4: per group
   const int32_t* code_sums;  // int8 per row: sum over K of the codes
   const float* sums;         // groups: sum over groups of scale * (sum of the codes)
   int64_t group;             // 0: one scale a row
@@ -99,6 +109,8 @@ struct ScanArgs {
   int64_t n_groups;
 };
 
+inline constexpr int64_t kSampleBlock = 128;  // logits that sampling skips together
+
 struct Kernels {
   const char* name;
   int64_t row_tile;
@@ -106,17 +118,22 @@ struct Kernels {
 
   // elementwise: rows or sequences [begin, end)
   void (*layer_norm)(const NormArgs&, int64_t begin, int64_t end);
+  void (*rms_norm)(const NormArgs&, int64_t begin, int64_t end);
   void (*embed)(const EmbedArgs&, int64_t begin, int64_t end);
   void (*pool)(const PoolArgs&, int64_t begin, int64_t end);
 
   // linear: row tiles [begin, end) x panels [panel_begin, panel_end)
-  void (*pack_rows_f32)(const PackRowsArgs&, int64_t begin, int64_t end);
-  void (*pack_rows_bf16)(const PackRowsArgs&, int64_t begin, int64_t end);
-  void (*pack_rows_int8)(const PackRowsArgs&, int64_t begin, int64_t end);
+  // (packing: scratch of `n_in` floats)
+  void (*pack_rows_f32)(const PackRowsArgs&, int64_t begin, int64_t end, float* scratch);
+  void (*pack_rows_bf16)(const PackRowsArgs&, int64_t begin, int64_t end, float* scratch);
+  void (*pack_rows_int8)(const PackRowsArgs&, int64_t begin, int64_t end, float* scratch);
+  void (*pack_rows_ternary)(const PackRowsArgs&, int64_t begin, int64_t end, float* scratch);
   void (*linear_f32)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
   void (*linear_bf16)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
   void (*linear_int8)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
   void (*linear_int4)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+  void (*linear_ternary)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
+  void (*linear_trits)(const LinearArgs&, int64_t begin, int64_t end, int64_t panel_begin, int64_t panel_end);
 
   // attend: queries [begin, end) of the sequence of `length` tokens that starts at token `first`, one head
   void (*attend)(const AttendArgs&, int64_t first, int64_t length, int64_t head, int64_t begin, int64_t end,
@@ -127,6 +144,11 @@ struct Kernels {
   void (*score_f16)(const ScoreArgs&, int64_t begin, int64_t end);
   void (*score_int8)(const ScoreArgs&, int64_t begin, int64_t end);
   int64_t (*scan_codes)(const ScanArgs&, int64_t begin, int64_t end, int32_t threshold, int32_t* sums, uint32_t* rows);
+
+  // sample: the largest of every kSampleBlock logits, NaN where one is NaN or infinite; the sum of
+  // exp((x - shift) * scale), 0 for e^-87 and less, and each of them where out is not null
+  void (*block_max)(const float* x, int64_t n, float* maxima);
+  double (*sum_exp)(const float* x, int64_t n, float shift, float scale, float* out);
 
   // measure: arithmetic operations done (a multiply-add is two), the sum of an array that is read once
   double (*peak_f32)(int64_t iterations);

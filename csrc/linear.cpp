@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "dispatch.h"
@@ -24,6 +25,8 @@ int64_t step_of(WeightKind kind) {
     case WeightKind::bf16: return 2;
     case WeightKind::int8: return 4;
     case WeightKind::int4: return 8;
+    case WeightKind::ternary: return 16;
+    case WeightKind::trits: return 20;
   }
   return 1;
 }
@@ -43,6 +46,12 @@ int8_t round_code(float value, int most) {
 void put_code(WeightKind kind, uint8_t* panel, int64_t column, int64_t k, int8_t code) {
   if (kind == WeightKind::int8) {
     panel[k / 4 * 64 + column * 4 + k % 4] = static_cast<uint8_t>(code);
+  } else if (kind == WeightKind::ternary) {
+    panel[k / 16 * 64 + column * 4 + k % 4] |= static_cast<uint8_t>((code + 1) << (2 * (k % 16 / 4)));
+  } else if (kind == WeightKind::trits) {
+    constexpr int kPower[] = {1, 3, 9, 27, 81};
+    uint8_t& byte = panel[k / 20 * 64 + column * 4 + k % 4];
+    byte = static_cast<uint8_t>(byte + (code + 1) * kPower[k % 20 / 4]);
   } else {
     uint8_t& byte = panel[k / 8 * 64 + column * 4 + k % 4];
     const auto nibble = static_cast<uint8_t>(code + 8);
@@ -81,6 +90,7 @@ void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group,
         sum += scale * static_cast<float>(part);
         to.scales[(p * n_groups + g) * kPanel + c] = scale;
       }
+      if (kind == WeightKind::ternary || kind == WeightKind::trits) continue;
       if (group == 0) {
         to.code_sums[n] = code_sum;
       } else {
@@ -106,6 +116,8 @@ int64_t packed_bytes(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group
     case WeightKind::bf16: return values * 2;
     case WeightKind::int8: return values;
     case WeightKind::int4: return values / 2;
+    case WeightKind::ternary: return values / 4;
+    case WeightKind::trits: return values / 5;
   }
   return 0;
 }
@@ -146,10 +158,11 @@ void pack_f32(WeightKind kind, const float* weight, int64_t n_out, int64_t n_in,
 void pack_codes(WeightKind kind, const int8_t* codes, const float* scales, int64_t source_group, int64_t n_out,
                 int64_t n_in, int64_t group, const Packed& to) {
   const int64_t source_groups = n_in / source_group;
+  const bool ternary = kind == WeightKind::ternary || kind == WeightKind::trits;
   pack_quantised(kind, n_out, n_in, group, to, [&](int64_t n, int8_t* row, float* row_scales) {
     const int8_t* source = codes + n * n_in;
     const float* source_scales = scales + n * source_groups;
-    if (group != 0) {
+    if (group != 0 || ternary) {
       std::memcpy(row, source, static_cast<std::size_t>(n_in));
       std::copy_n(source_scales, source_groups, row_scales);
       return;
@@ -174,29 +187,40 @@ void pack_codes(WeightKind kind, const int8_t* codes, const float* scales, int64
 void run_linear(const LinearCall& call) {
   thread_local Scratch packed_memory, scale_memory, zero_memory;
   const Kernels& table = kernels();
-  const int64_t n_tiles = ceil_div(call.n_rows, table.row_tile), rows = n_tiles * table.row_tile;
+  // A few rows lie close together, so that a decoding step reads its activations from the nearest cache.
+  const int64_t tile_rows = std::clamp<int64_t>(call.n_rows, 1, table.row_tile);
+  const int64_t n_tiles = ceil_div(call.n_rows, tile_rows), rows = n_tiles * tile_rows;
   const int64_t depth = padded_depth(call.kind, call.n_in, call.group);
-  const bool narrow = call.kind == WeightKind::int8 || call.kind == WeightKind::int4;
+  const bool ternary = call.kind == WeightKind::ternary || call.kind == WeightKind::trits;
+  const bool narrow = ternary || call.kind == WeightKind::int8 || call.kind == WeightKind::int4;
   const int64_t element = narrow ? 1 : call.kind == WeightKind::bf16 && table.bf16_dot ? 2 : 4;
-  PackRowsArgs pack{call.x, call.n_rows, call.n_in, depth, nullptr, nullptr, nullptr};
+  const int64_t sums = ternary && call.group != 0 ? depth / call.group : 1;
+  PackRowsArgs pack{call.x, call.n_rows, call.n_in, depth, tile_rows, call.glu, call.gain, call.eps,
+                    nullptr, nullptr,    nullptr,   call.group};
   pack.packed = packed_memory.get(static_cast<std::size_t>(rows * depth * element + 64));
   pack.scale = static_cast<float*>(scale_memory.get(static_cast<std::size_t>(rows) * sizeof(float)));
-  pack.zero = static_cast<int32_t*>(zero_memory.get(static_cast<std::size_t>(rows) * sizeof(int32_t)));
+  pack.zero = static_cast<int32_t*>(zero_memory.get(static_cast<std::size_t>(rows * sums) * sizeof(int32_t)));
 
-  LinearArgs args{call.n_rows, depth,          call.n_out, pack.packed, pack.scale,    pack.zero,
-                  call.weight, call.scales,    call.code_sums, call.sums, call.group, call.bias,
-                  call.residual, call.out, call.gelu};
-  auto* pack_rows = narrow ? table.pack_rows_int8
-                           : call.kind == WeightKind::bf16 ? table.pack_rows_bf16 : table.pack_rows_f32;
-  auto* multiply = call.kind == WeightKind::f32    ? table.linear_f32
-                   : call.kind == WeightKind::bf16 ? table.linear_bf16
-                   : call.kind == WeightKind::int8 ? table.linear_int8
-                                                   : table.linear_int4;
+  LinearArgs args{call.n_rows, depth,          call.n_out,  tile_rows, pack.packed, pack.scale, pack.zero, call.weight,
+                  call.scales, call.code_sums, call.sums,   call.group, call.bias,  call.residual, call.out, call.gelu};
+  const auto [pack_rows, multiply] = [&]() -> std::pair<decltype(table.pack_rows_f32), decltype(table.linear_f32)> {
+    switch (call.kind) {
+      case WeightKind::f32: return {table.pack_rows_f32, table.linear_f32};
+      case WeightKind::bf16: return {table.pack_rows_bf16, table.linear_bf16};
+      case WeightKind::int8: return {table.pack_rows_int8, table.linear_int8};
+      case WeightKind::int4: return {table.pack_rows_int8, table.linear_int4};
+      case WeightKind::ternary: return {table.pack_rows_ternary, table.linear_ternary};
+      case WeightKind::trits: return {table.pack_rows_ternary, table.linear_trits};
+    }
+    return {};
+  }();
 
   const int64_t row_blocks = ceil_div(n_tiles, kTilesPerBlock);
   const int64_t n_panels = ceil_div(call.n_out, kPanel), panel_blocks = ceil_div(n_panels, kPanelsPerBlock);
   parallel_for(row_blocks, [&](int64_t block) {
-    pack_rows(pack, block * kTilesPerBlock, std::min(n_tiles, (block + 1) * kTilesPerBlock));
+    thread_local Scratch row_memory;
+    auto* row = static_cast<float*>(row_memory.get(static_cast<std::size_t>(call.n_in) * sizeof(float)));
+    pack_rows(pack, block * kTilesPerBlock, std::min(n_tiles, (block + 1) * kTilesPerBlock), row);
   });
   parallel_for(row_blocks * panel_blocks, [&](int64_t block) {
     const int64_t tile = block / panel_blocks * kTilesPerBlock, panel = block % panel_blocks * kPanelsPerBlock;

@@ -42,6 +42,25 @@ inline F f_gelu(F x) {
   return f_fma(half, erf, half);
 }
 
+inline F f_sigmoid(F x) { return f_div(f_set1(1.0f), f_add(f_set1(1.0f), f_exp(f_sub(f_zero(), x)))); }
+
+// act(gate) * up; the GELU is the tanh form: x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+inline F f_gated(Glu glu, F gate, F up) {
+  switch (glu) {
+    case Glu::none: return up;
+    case Glu::silu: return f_mul(f_mul(gate, f_sigmoid(gate)), up);
+    case Glu::gelu_tanh: {
+      const F cube = f_mul(gate, f_fma(f_mul(gate, gate), f_set1(0.044715f), f_set1(1.0f)));
+      return f_mul(f_mul(gate, f_sigmoid(f_mul(cube, f_set1(1.59576912f)))), up);
+    }
+    case Glu::relu2: {
+      const F positive = f_max(gate, f_zero());
+      return f_mul(f_mul(positive, positive), up);
+    }
+  }
+  return up;
+}
+
 inline float widen_f16(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, exponent = (half >> 10) & 31u;
   uint32_t bits = static_cast<uint32_t>(half & 0x3ffu) << 13;

@@ -1,6 +1,8 @@
 // Vector type of the AVX2 and AVX-VNNI units: 8 floats. The names are explained in vec_avx512.inl.
 #include <immintrin.h>
 
+#include "digits.inl"
+
 namespace kogata {
 namespace {
 
@@ -103,6 +105,50 @@ inline I i_dot4(I acc, X x, B w) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 #endif
+
+// ternary: codes 0..2 against signed activations; the sums of up to five pairs stay below 5 * 2 * 2 * 128 in an int16.
+template <int S>
+inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) {
+#if defined(__AVXVNNI__)
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) {
+    const __m256i quad = _mm256_set1_epi32(load_quad(reinterpret_cast<const uint8_t*>(x + s * step)));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(codes[s]), "x"(quad));
+  }
+  return acc;
+#else
+  __m256i pairs = _mm256_setzero_si256();
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) {
+    const __m256i quad = _mm256_set1_epi32(load_quad(reinterpret_cast<const uint8_t*>(x + s * step)));
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(codes[s], quad));
+  }
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+}
+inline void b_unpack(const void* p, B (&codes)[4]) {
+  const __m256i packed = b_load(p), mask = _mm256_set1_epi8(3);
+  codes[0] = _mm256_and_si256(packed, mask);
+  codes[1] = _mm256_and_si256(_mm256_srli_epi16(packed, 2), mask);
+  codes[2] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
+  codes[3] = _mm256_and_si256(_mm256_srli_epi16(packed, 6), mask);
+}
+template <int D>
+inline __m256i remainder_of(__m256i v) {  // as in vec_avx512.inl
+  const __m256i once = _mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(D)));
+  const __m256i twice = _mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(2 * D)));
+  return _mm256_min_epu8(_mm256_min_epu8(v, once), twice);
+}
+inline void b_unpack(const void* p, B (&codes)[5]) {
+  const __m256i packed = b_load(p), low = remainder_of<81>(packed);
+  const __m256i digits = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kDigitOf)));
+  const __m256i below27 = remainder_of<27>(low), below9 = remainder_of<9>(below27);
+  codes[0] = remainder_of<3>(below9);
+  codes[1] = _mm256_shuffle_epi8(digits, _mm256_sub_epi8(below9, codes[0]));
+  codes[2] = _mm256_shuffle_epi8(digits, _mm256_sub_epi8(below27, below9));
+  codes[3] = _mm256_shuffle_epi8(digits, _mm256_sub_epi8(low, below27));
+  codes[4] = _mm256_and_si256(_mm256_srli_epi16(_mm256_sub_epi8(packed, low), 6), _mm256_set1_epi8(3));
+}
 
 inline void f_widen_pairs(const uint16_t* p, F* even, F* odd) {
   const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

@@ -2,6 +2,8 @@
 // broadcast to every column. Names are the same in every vec_*.inl; the algorithms use nothing else.
 #include <immintrin.h>
 
+#include "digits.inl"
+
 namespace kogata {
 namespace {
 
@@ -65,6 +67,50 @@ inline void b_load_codes(const void* p, B* first, B* second) {  // 16 columns x 
   const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15), eight = _mm512_set1_epi8(8);
   *first = _mm512_sub_epi8(_mm512_and_si512(packed, mask), eight);
   *second = _mm512_sub_epi8(_mm512_and_si512(_mm512_srli_epi16(packed, 4), mask), eight);
+}
+
+// ternary: codes 0..2 against signed activations. i_dot_codes: acc += codes[s] . x[s * step], the steps in order.
+template <int S>
+inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) {
+  using Quad = int32_t __attribute__((may_alias));
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(codes[s]), "m"(*reinterpret_cast<const Quad*>(x + s * step)));
+  }
+  return acc;
+}
+inline void b_unpack(const void* p, B (&codes)[4]) {
+  const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(3);
+  codes[0] = _mm512_and_si512(packed, mask);
+  codes[1] = _mm512_and_si512(_mm512_srli_epi16(packed, 2), mask);
+  codes[2] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
+  codes[3] = _mm512_and_si512(_mm512_srli_epi16(packed, 6), mask);
+}
+// The remainder of a division by D of bytes below 3 D, without dividing: what is below zero wraps to a large byte.
+template <int D>
+inline __m512i remainder_of(__m512i v) {
+  const __m512i once = _mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(D)));
+  const __m512i twice = _mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(2 * D)));
+  return _mm512_min_epu8(_mm512_min_epu8(v, once), twice);
+}
+inline void b_unpack(const void* p, B (&codes)[5]) {
+  const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(3), low = remainder_of<81>(packed);
+  codes[4] = _mm512_and_si512(_mm512_srli_epi16(_mm512_sub_epi8(packed, low), 6), mask);  // of 0, 81, 162
+#if defined(__AVX512VBMI__)
+  // Four digits of a number below 81, two bits each, from a table in two registers.
+  const __m512i four = _mm512_permutex2var_epi8(_mm512_loadu_si512(kFourDigits), low, _mm512_loadu_si512(kFourDigits + 64));
+  codes[0] = _mm512_and_si512(four, mask);
+  codes[1] = _mm512_and_si512(_mm512_srli_epi16(four, 2), mask);
+  codes[2] = _mm512_and_si512(_mm512_srli_epi16(four, 4), mask);
+  codes[3] = _mm512_and_si512(_mm512_srli_epi16(four, 6), mask);
+#else
+  const __m512i digits = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kDigitOf)));
+  const __m512i below27 = remainder_of<27>(low), below9 = remainder_of<9>(below27);
+  codes[0] = remainder_of<3>(below9);
+  codes[1] = _mm512_shuffle_epi8(digits, _mm512_sub_epi8(below9, codes[0]));
+  codes[2] = _mm512_shuffle_epi8(digits, _mm512_sub_epi8(below27, below9));
+  codes[3] = _mm512_shuffle_epi8(digits, _mm512_sub_epi8(low, below27));
+#endif
 }
 
 // bf16 pairs: 16 columns x 2.

@@ -1,6 +1,8 @@
 // Vector type of the NEON units: 4 floats. The names are explained in vec_avx512.inl.
 #include <arm_neon.h>
 
+#include "digits.inl"
+
 namespace kogata {
 namespace {
 
@@ -75,6 +77,34 @@ inline I i_dot4(I acc, X x, B w) {
   return vaddq_s32(acc, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
+// ternary: codes 0..2 against signed activations.
+template <int S>
+inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) {
+  for (int s = 0; s < S; ++s) acc = i_dot4(acc, x_broadcast(reinterpret_cast<const uint8_t*>(x + s * step)), codes[s]);
+  return acc;
+}
+inline void b_unpack(const void* p, B (&codes)[4]) {
+  const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(p)), mask = vdupq_n_u8(3);
+  codes[0] = vreinterpretq_s8_u8(vandq_u8(packed, mask));
+  codes[1] = vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(packed, 2), mask));
+  codes[2] = vreinterpretq_s8_u8(vandq_u8(vshrq_n_u8(packed, 4), mask));
+  codes[3] = vreinterpretq_s8_u8(vshrq_n_u8(packed, 6));
+}
+template <int D>
+inline uint8x16_t remainder_of(uint8x16_t v) {  // as in vec_avx512.inl
+  return vminq_u8(vminq_u8(v, vsubq_u8(v, vdupq_n_u8(D))), vsubq_u8(v, vdupq_n_u8(2 * D)));
+}
+inline void b_unpack(const void* p, B (&codes)[5]) {
+  const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(p)), digits = vld1q_u8(kDigitOf);
+  const uint8x16_t low = remainder_of<81>(packed), below27 = remainder_of<27>(low), below9 = remainder_of<9>(below27);
+  const uint8x16_t last = remainder_of<3>(below9), mask = vdupq_n_u8(15);
+  codes[0] = vreinterpretq_s8_u8(last);
+  codes[1] = vreinterpretq_s8_u8(vqtbl1q_u8(digits, vandq_u8(vsubq_u8(below9, last), mask)));
+  codes[2] = vreinterpretq_s8_u8(vqtbl1q_u8(digits, vandq_u8(vsubq_u8(below27, below9), mask)));
+  codes[3] = vreinterpretq_s8_u8(vqtbl1q_u8(digits, vandq_u8(vsubq_u8(low, below27), mask)));
+  codes[4] = vreinterpretq_s8_u8(vshrq_n_u8(vsubq_u8(packed, low), 6));  // of 0, 81, 162
+}
+
 inline void b_load_codes(const void* p, B* first, B* second) {
   const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(p));
   const int8x16_t eight = vdupq_n_s8(8);

@@ -121,6 +121,26 @@ inline void f_widen_pairs(const uint16_t* p, F* even, F* odd) {
 }
 
 // score: see vec_avx512.inl.
+// ternary: codes 0..2 against signed activations.
+template <int S>
+inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) {
+  for (int s = 0; s < S; ++s) acc = i_dot4(acc, x_broadcast(reinterpret_cast<const uint8_t*>(x + s * step)), codes[s]);
+  return acc;
+}
+inline void b_unpack(const void* p, B (&codes)[4]) {
+  const auto* bytes = static_cast<const uint8_t*>(p);
+  for (int i = 0; i < 16; ++i) {
+    for (int s = 0; s < 4; ++s) codes[s].v[i] = static_cast<int8_t>(bytes[i] >> (2 * s) & 3);
+  }
+}
+inline void b_unpack(const void* p, B (&codes)[5]) {
+  const auto* bytes = static_cast<const uint8_t*>(p);
+  for (int i = 0; i < 16; ++i) {
+    int left = bytes[i];
+    for (int s = 0; s < 5; ++s, left /= 3) codes[s].v[i] = static_cast<int8_t>(left % 3);
+  }
+}
+
 constexpr int kSignedOffset = 0;
 inline float half_one(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16, magnitude = half & 0x7fffu;

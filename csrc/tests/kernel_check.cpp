@@ -33,6 +33,38 @@ void expect(const char* what, double error, double limit) {
   failed = true;
 }
 
+// Codes -1, 0 and 1 against quantised rows that have a gated unit behind them: exact integers, so a tight limit.
+void check_ternary(WeightKind kind, int64_t group, int64_t t, int64_t k, int64_t n) {
+  const auto x = normal(2 * t * k), raw = normal(n * k);
+  const int64_t rows = padded_rows(n), groups = group ? k / group : 1;
+  std::vector<int8_t> codes(static_cast<std::size_t>(n * k));
+  for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = raw[i] > 0.5f ? 1 : raw[i] < -0.5f ? -1 : 0;
+  std::vector<float> code_scales(static_cast<std::size_t>(n * groups), 0.5f), out(static_cast<std::size_t>(t * n), NAN);
+  std::vector<uint8_t> data(static_cast<std::size_t>(packed_bytes(kind, n, k, group)));
+  std::vector<float> scales(static_cast<std::size_t>(rows * groups));
+  pack_codes(kind, codes.data(), code_scales.data(), k / groups, n, k, group, {data.data(), scales.data(), nullptr, nullptr});
+  run_linear({kind, t, k, n, group, x.data(), Glu::relu2, nullptr, 0.0f, data.data(), scales.data(), nullptr, nullptr,
+              nullptr, nullptr, out.data(), false});
+  double worst = 0;
+  std::vector<float> row(static_cast<std::size_t>(k));
+  for (int64_t r = 0; r < t; ++r) {
+    float top = 1e-5f;
+    for (int64_t i = 0; i < k; ++i) {
+      const float gate = std::max(x[static_cast<std::size_t>(r * 2 * k + i)], 0.0f);
+      row[static_cast<std::size_t>(i)] = gate * gate * x[static_cast<std::size_t>(r * 2 * k + k + i)];
+      top = std::max(top, std::fabs(row[static_cast<std::size_t>(i)]));
+    }
+    const float s = 127.0f / top;
+    for (int64_t c = 0; c < n; ++c) {
+      double sum = 0;
+      for (int64_t i = 0; i < k; ++i) sum += std::nearbyint(row[static_cast<std::size_t>(i)] * s) * codes[static_cast<std::size_t>(c * k + i)];
+      const double error = std::fabs(out[static_cast<std::size_t>(r * n + c)] - 0.5 * sum / s);
+      worst = error <= worst ? worst : error;
+    }
+  }
+  expect("ternary", worst, 1e-4 * std::sqrt(static_cast<double>(k)));
+}
+
 void check_linear(WeightKind kind, int64_t group, int64_t t, int64_t k, int64_t n, double limit) {
   const auto x = normal(t * k), w = normal(n * k), bias = normal(n), residual = normal(t * n);
   const int64_t rows = padded_rows(n), depth = padded_depth(kind, k, group);
@@ -43,7 +75,7 @@ void check_linear(WeightKind kind, int64_t group, int64_t t, int64_t k, int64_t 
   std::vector<int32_t> code_sums(static_cast<std::size_t>(integers && !group ? rows : 0));
   pack_f32(kind, w.data(), n, k, group, {data.data(), scales.data(), code_sums.data(), sums.data()});
   std::vector<float> out(static_cast<std::size_t>(t * n), NAN);
-  run_linear({kind, t, k, n, group, x.data(), data.data(), scales.data(), code_sums.data(), sums.data(), bias.data(),
+  run_linear({kind, t, k, n, group, x.data(), Glu::none, nullptr, 0.0f, data.data(), scales.data(), code_sums.data(), sums.data(), bias.data(),
               residual.data(), out.data(), true});
   double worst = 0;
   for (int64_t r = 0; r < t; ++r) {
@@ -117,6 +149,9 @@ int main() {
     select_isa(isa);
     std::printf("%s\n", isa.c_str());
     for (const auto [t, k, n] : {std::array<int64_t, 3>{1, 1, 1}, {7, 33, 17}, {40, 130, 49}}) {
+      check_ternary(WeightKind::ternary, 0, t, k, n);
+      check_ternary(WeightKind::trits, 0, t, k, n);
+      check_ternary(WeightKind::ternary, 16, t, (k + 15) / 16 * 16, n);
       check_linear(WeightKind::f32, 0, t, k, n, 1e-5);
       check_linear(WeightKind::bf16, 0, t, k, n, 0.03);
       check_linear(WeightKind::int8, 0, t, k, n, 0.06);

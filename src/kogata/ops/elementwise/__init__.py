@@ -1,4 +1,4 @@
-"""Row-wise operations of an encoder: embedding rows, layer norm, pooling.
+"""Row-wise operations: layer norm and RMS norm, an encoder's embedding rows and pooling.
 
 Shapes: T tokens of all sequences packed, H width, S sequences, V vocabulary, P positions, N token types. All floats are
 C-contiguous float32; ids, positions, types and cu_seqlens are int32. A row's result depends on that row alone.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kogata.ops import dispatch
 
-__all__ = ["Floats", "FourBitRows", "Ints", "Pooling", "embed", "layer_norm", "pool"]
+__all__ = ["Floats", "FourBitRows", "Ints", "Pooling", "embed", "layer_norm", "pool", "rms_norm"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -42,6 +42,18 @@ def layer_norm(
     """
     out = np.empty_like(x_TH) if out_TH is None else out_TH
     dispatch.table().layer_norm(x_TH, residual_TH, gain_H, bias_H, eps, out)
+    return out
+
+
+def rms_norm(
+    x_TH: Floats, gain_H: Floats, eps: float, *, residual_TH: Floats | None = None, out_TH: Floats | None = None
+) -> Floats:
+    """RMS norm (arXiv 1910.07467), then the residual: x / sqrt(mean of squares + eps) * gain + residual.
+
+    out may be x or residual itself. Raises ValueError for shapes, TypeError for types that do not fit.
+    """
+    out = np.empty_like(x_TH) if out_TH is None else out_TH
+    dispatch.table().rms_norm(x_TH, residual_TH, gain_H, eps, out)
     return out
 
 

@@ -17,6 +17,11 @@ def layer_norm(
     out_TH[...] = reference.layer_norm(x, gain_H, bias_H, eps)
 
 
+def rms_norm(x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, eps: float, out_TH: Floats) -> None:
+    y = reference.rms_norm(x_TH, gain_H, eps)
+    out_TH[...] = y if residual_TH is None else y + residual_TH
+
+
 def embed(
     ids_T: Ints,
     positions_T: Ints,

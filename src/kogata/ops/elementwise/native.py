@@ -14,6 +14,10 @@ def layer_norm(
     _native.layer_norm(x_TH, residual_TH, gain_H, bias_H, eps, out_TH)
 
 
+def rms_norm(x_TH: Floats, residual_TH: Floats | None, gain_H: Floats, eps: float, out_TH: Floats) -> None:
+    _native.rms_norm(x_TH, residual_TH, gain_H, eps, out_TH)
+
+
 def embed(
     ids_T: Ints,
     positions_T: Ints,

@@ -20,6 +20,12 @@ def layer_norm(x_TH: Any, gain_H: Any, bias_H: Any, eps: float) -> Any:
     return centred / xp.sqrt(variance + eps) * gain_H + bias_H
 
 
+def rms_norm(x_TH: Any, gain_H: Any, eps: float) -> Any:
+    """x / sqrt(mean of squares + eps) * gain over the last axis (arXiv 1910.07467)."""
+    xp = array_namespace(x_TH)
+    return x_TH / xp.sqrt(xp.mean(x_TH * x_TH, axis=-1, keepdims=True) + eps) * gain_H
+
+
 def erf(x: Any) -> Any:
     """2 / sqrt(pi) * exp(-x^2) * sum of 2^n x^(2n+1) / (2n+1)!!: all terms of one sign, so nothing cancels."""
     xp = array_namespace(x)

@@ -9,7 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kogata.ops.linear import reference
-from kogata.ops.linear.packed import PANEL, STEP, CodedWeight, Floats, Kind, PackedLinear, check, padded_shape
+from kogata.ops.elementwise import reference as elementwise
+from kogata.ops.linear.packed import (
+    PANEL,
+    STEP,
+    TERNARY,
+    CodedWeight,
+    Floats,
+    Glu,
+    Kind,
+    PackedLinear,
+    check,
+    padded_shape,
+)
 
 
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats | None) -> PackedLinear:
@@ -18,7 +30,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
     rows, depth = padded_shape(kind, n, k, group)
     scales = sums = np.empty(0, np.float32)
     code_sums = np.empty(0, np.int32)
-    if kind in ("int8", "int4"):
+    if kind in ("int8", "int4", *TERNARY):
         codes_NK, scales_NG = coded(weight_NK, kind, group)
         padded = np.zeros((rows, depth), np.int8)
         padded[:n, :k] = codes_NK
@@ -27,7 +39,9 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
         padded_scales[:n] = scales_NG
         scales = padded_scales.reshape(-1, PANEL, groups).transpose(0, 2, 1).ravel()
         per_group = padded.reshape(rows, groups, -1).sum(axis=-1, dtype=np.int32)
-        if group:
+        if kind in TERNARY:
+            pass
+        elif group:
             sums = (per_group * padded_scales).sum(axis=-1, dtype=np.float32)
         else:
             code_sums = per_group[:, 0]
@@ -42,6 +56,11 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
     if kind == "int4":
         nibbles = (tiles + 8).astype(np.uint8)
         tiles = nibbles[..., :4] | nibbles[..., 4:] << 4
+    elif kind in TERNARY:
+        digits = (tiles + 1).astype(np.uint8)
+        base = 4 if kind == "ternary" else 3
+        parts = [digits[..., 4 * s : 4 * s + 4] * np.uint8(base**s) for s in range(step // 4)]
+        tiles = np.sum(parts, axis=0, dtype=np.uint8)
     data = np.ascontiguousarray(tiles).view(np.uint8).ravel()
     return PackedLinear(kind, n, k, group, data, scales, sums, code_sums, bias_N)
 
@@ -50,12 +69,17 @@ def coded(weight_NK: Floats | CodedWeight, kind: Kind, group: int) -> tuple[NDAr
     """Codes [N, K] and scales [N, G]."""
     most = 127 if kind == "int8" else 7
     k = weight_NK.shape[1]
+    if kind in TERNARY:
+        if isinstance(weight_NK, np.ndarray):
+            raise ValueError("ternary weights are packed from codes")
+        if np.abs(weight_NK.codes_i8()).max(initial=0) > 1:
+            raise ValueError("ternary codes are -1, 0 and 1")
     if isinstance(weight_NK, np.ndarray):
         short = -k % group if group else 0
         codes, scales = reference.quantise_weight(np.pad(weight_NK, ((0, 0), (0, short))), group, most)
         return codes[:, :k].astype(np.int8), scales.astype(np.float32)
-    if group:
-        if weight_NK.scales_NG.shape[1] * group != k:
+    if group or kind in TERNARY:
+        if weight_NK.scales_NG.shape[1] * (group or k) != k:
             raise ValueError("the group must be the codes' own")
         return weight_NK.codes_i8(), weight_NK.scales_NG
     codes, scales = reference.quantise_weight(multiplied_out(weight_NK), 0, most)
@@ -93,13 +117,23 @@ def gelu(x: Floats) -> Floats:
     return np.asarray(half * (inner * p / q) + half, np.float32)
 
 
-def linear(x_TK: Floats, packed: PackedLinear, gelu_after: bool, residual_TN: Floats | None, out_TN: Floats) -> None:
-    if x_TK.ndim != 2 or x_TK.shape[1] != packed.n_in:
+def linear(
+    x_TK: Floats, packed: PackedLinear, glu: Glu | None, norm: tuple[Floats, float] | None, gelu_after: bool,
+    residual_TN: Floats | None, out_TN: Floats,
+) -> None:  # fmt: skip
+    if x_TK.ndim != 2 or x_TK.shape[1] != packed.n_in * (1 if glu is None else 2):
         raise ValueError("x is not as wide as the packed weights")
-    x = x_TK
+    x = x_TK if glu is None else reference.gated(x_TK, glu)
+    if norm is not None:
+        if norm[0].shape != (packed.n_in,):
+            raise ValueError("the norm's gain must be as wide as its input")
+        x = elementwise.rms_norm(x, norm[0], norm[1])
     if packed.integers and len(x):
-        q, scale, zero = reference.quantise_tokens(x_TK)
+        q, scale, zero = reference.quantise_tokens(x)
         x = (q - zero) * scale
+    elif packed.ternary and len(x):
+        q, scale = reference.quantise_ternary(x)
+        x = q * scale
     y = reference.linear(x, packed.dense_NK, packed.bias_N, False, None)
     if gelu_after:
         y = gelu(y)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kogata import _native
-from kogata.ops.linear.packed import CodedWeight, Floats, Kind, PackedLinear, check, padded_shape
+from kogata.ops.linear.packed import TERNARY, CodedWeight, Floats, Glu, Kind, PackedLinear, check, padded_shape
 
 
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats | None) -> PackedLinear:
@@ -14,6 +14,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
     check(kind, n, k, group)
     rows, depth = padded_shape(kind, n, k, group)
     integers = kind in ("int8", "int4")
+    scaled = integers or kind in TERNARY
     groups = depth // group if group else 1
     packed = PackedLinear(
         kind=kind,
@@ -21,7 +22,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
         n_in=k,
         group=group,
         data_B=aligned(_native.packed_bytes(kind, n, k, group)),
-        scales=np.empty(rows * groups if integers else 0, np.float32),
+        scales=np.empty(rows * groups if scaled else 0, np.float32),
         sums_N=np.empty(rows if integers and group else 0, np.float32),
         code_sums_N=np.empty(rows if integers and not group else 0, np.int32),
         bias_N=bias_N,
@@ -29,7 +30,7 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats
     arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N)
     if isinstance(weight_NK, np.ndarray):
         _native.pack_f32(kind, weight_NK, group, *arrays)
-    elif integers:
+    elif scaled:
         _native.pack_codes(kind, weight_NK.codes_i8(), weight_NK.scales_NG, group, *arrays)
     else:
         scales = weight_NK.scales_NG
@@ -45,7 +46,11 @@ def aligned(n_bytes: int) -> NDArray[np.uint8]:
     return memory[start : start + n_bytes]
 
 
-def linear(x_TK: Floats, packed: PackedLinear, gelu: bool, residual_TN: Floats | None, out_TN: Floats) -> None:
+def linear(
+    x_TK: Floats, packed: PackedLinear, glu: Glu | None, norm: tuple[Floats, float] | None, gelu: bool,
+    residual_TN: Floats | None, out_TN: Floats,
+) -> None:  # fmt: skip
+    gain_K, eps = (None, 0.0) if norm is None else norm
     _native.linear(
         packed.kind,
         x_TK,
@@ -56,6 +61,9 @@ def linear(x_TK: Floats, packed: PackedLinear, gelu: bool, residual_TN: Floats |
         packed.sums_N,
         packed.code_sums_N,
         packed.bias_N,
+        glu or "",
+        gain_K,
+        eps,
         gelu,
         residual_TN,
         out_TN,

@@ -1,9 +1,9 @@
 """What packed weights look like in memory: one tiling for every instruction set.
 
 Panels of 16 rows of the matrix; inside, steps of kk columns with the 16 rows' kk values adjacent: [N/16][K/kk][16][kk],
-kk = 1 (f32), 2 (bf16 as uint16), 4 (int8), 8 (int4: byte i of a row's four holds column i in its low and i + 4 in
-its high
-bits, plus 8). Scales per group: [N/16][G][16].
+kk = 1 (f32), 2 (bf16 as uint16), 4 (int8), 8 (int4), 16 (ternary), 20 (trits). From int4 on a row has four bytes in a
+step, and byte i holds columns i, i + 4, …: int4 two of them (plus 8) from the low bits up, ternary four (plus 1) of two
+bits each, trits five (plus 1) as digits to the base 3. Scales per group: [N/16][G][16].
 
 Shapes: N rows (outputs), K columns (inputs), G groups along K, L panels = ceil(N / 16), B bytes.
 """
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Kind = Literal["f32", "bf16", "int8", "int4"]
+Kind = Literal["f32", "bf16", "int8", "int4", "ternary", "trits"]
+Glu = Literal["silu", "gelu_tanh", "relu2"]
 
 PANEL = 16
-STEP = {"f32": 1, "bf16": 2, "int8": 4, "int4": 8}
+STEP = {"f32": 1, "bf16": 2, "int8": 4, "int4": 8, "ternary": 16, "trits": 20}
+TERNARY = ("ternary", "trits")
 
 
 class CodedWeight(Protocol):
@@ -39,12 +41,12 @@ class PackedLinear:
     """Packed weights of one linear layer.
 
     Attributes:
-        kind: f32, bf16, int8 or int4.
+        kind: f32, bf16, int8, int4, or -1, 0 and 1 at two bits (ternary) or five to a byte (trits).
         n_out: N.
         n_in: K.
-        group: Columns that share a scale; 0: one scale a row (int8), or none.
+        group: Columns that share a scale; 0: one scale a row (int8, ternary, trits), or none.
         data_B: uint8, the panels.
-        scales: int8 and int4: per padded row, or [L, G, 16] flat.
+        scales: int8, int4, ternary and trits: per padded row, or [L, G, 16] flat.
         sums_N: int8 and int4 with groups: per padded row, sum over groups of scale times the sum of the codes.
         code_sums_N: int8 without groups: per padded row, the sum of the codes (int32).
         bias_N: Added to every result, or None.
@@ -73,8 +75,13 @@ class PackedLinear:
 
     @property
     def integers(self) -> bool:
-        """Whether activations are quantised too."""
+        """Whether activations are quantised to a range of 8 bits."""
         return self.kind in ("int8", "int4")
+
+    @property
+    def ternary(self) -> bool:
+        """Whether activations are quantised symmetrically, by BitNet's rule."""
+        return self.kind in TERNARY
 
     @cached_property
     def dense_NK(self) -> Floats:
@@ -87,11 +94,15 @@ class PackedLinear:
             values = (self.data_B.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         elif self.kind == "int8":
             values = self.data_B.view(np.int8).astype(np.float32)
-        else:
+        elif self.kind == "int4":
             halves = self.data_B.reshape(panels, k // 8, PANEL, 4)
             values = np.concatenate([halves & 15, halves >> 4], axis=-1).astype(np.float32) - np.float32(8)
+        else:
+            several = self.data_B.reshape(panels, k // step, PANEL, 4)
+            digits = [several >> 2 * s & 3 if self.kind == "ternary" else several // 3**s % 3 for s in range(step // 4)]
+            values = np.concatenate(digits, axis=-1).astype(np.float32) - np.float32(1)
         dense = values.reshape(panels, k // step, PANEL, step).transpose(0, 2, 1, 3).reshape(n, k)
-        if self.integers:
+        if self.integers or self.ternary:
             groups = 1 if self.group == 0 else k // self.group
             scales = self.scales.reshape(panels, groups, PANEL).transpose(0, 2, 1).reshape(n, groups, 1)
             dense = (dense.reshape(n, groups, -1) * scales).reshape(n, k)
@@ -107,10 +118,11 @@ def padded_shape(kind: Kind, n_out: int, n_in: int, group: int) -> tuple[int, in
 def check(kind: str, n_out: int, n_in: int, group: int) -> None:
     """Raises ValueError where storage kind, shape and group do not fit."""
     if kind not in STEP:
-        raise ValueError(f"kind is {kind!r}; it must be f32, bf16, int8 or int4")
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(STEP)}")
     if n_out < 1 or not 1 <= n_in <= 65536:
         raise ValueError(f"a weight of shape [{n_out}, {n_in}] cannot be packed; K must be between 1 and 65536")
-    if group != 0 and (kind not in ("int8", "int4") or group < 0 or group % 8):
-        raise ValueError(f"group is {group} for {kind}; only int8 and int4 have groups, multiples of 8")
+    step = max(8, STEP[kind])
+    if group != 0 and (kind in ("f32", "bf16") or group < 0 or group % step):
+        raise ValueError(f"group is {group} for {kind}; integers have groups, multiples of 8 (ternary 16, trits 20)")
     if kind == "int4" and group == 0:
         raise ValueError("int4 weights need a group")

@@ -33,6 +33,25 @@ def quantise_tokens(x_TK: Any) -> tuple[Any, Any, Any]:
     return xp.clip(xp.round(x_TK * inverse) + zero, 0.0, 255.0), scale, zero
 
 
+def quantise_ternary(x_TK: Any) -> tuple[Any, Any]:
+    """(q [T, K] in -128..127, scale [T, 1]), x about scale * q: BitNet's rule (arXiv 2402.17764)."""
+    xp = array_namespace(x_TK)
+    largest = xp.max(xp.abs(x_TK), axis=-1, keepdims=True)
+    s = 127.0 / xp.maximum(largest, xp.full_like(largest, 1e-5))
+    return xp.clip(xp.round(x_TK * s), -128.0, 127.0), 1.0 / s
+
+
+def gated(x_T2K: Any, glu: str) -> Any:
+    """act(gate) * up of [gate, up]: silu, gelu_tanh or relu2."""
+    xp = array_namespace(x_T2K)
+    half = x_T2K.shape[-1] // 2
+    gate, up = x_T2K[..., :half], x_T2K[..., half:]
+    if glu == "relu2":
+        return xp.maximum(gate, xp.zeros_like(gate)) ** 2 * up
+    inner = gate if glu == "silu" else 2 * (2 / 3.141592653589793) ** 0.5 * (gate + 0.044715 * gate**3)
+    return gate / (1 + xp.exp(-xp.clip(inner, -80.0, 80.0))) * up
+
+
 def quantise_weight(weight_NK: Any, group: int, most: int) -> tuple[Any, Any]:
     """(codes [N, K] in -most..most, scales [N, G]), symmetric, to nearest; group 0 is the whole row."""
     xp = array_namespace(weight_NK)

@@ -25,6 +25,7 @@ NB_MODULE(_native, m) {
   kogata::bind_linear(m);
   kogata::bind_attend(m);
   kogata::bind_score(m);
+  kogata::bind_sample(m);
   kogata::bind_unigram(m);
   kogata::bind_measure(m);
 }

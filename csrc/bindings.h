@@ -27,6 +27,7 @@ void bind_elementwise(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_attend(nb::module_& m);
 void bind_score(nb::module_& m);
+void bind_sample(nb::module_& m);
 void bind_unigram(nb::module_& m);
 void bind_measure(nb::module_& m);
 

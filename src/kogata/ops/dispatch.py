@@ -27,6 +27,7 @@ _PLACES = {
     "encode_attention": ("attend", "encode_attention"),
     "score_topk": ("score", "topk"),
     "score_shortlist": ("score", "shortlist"),
+    "sample": ("sample", "sample"),
 }
 
 
@@ -43,6 +44,7 @@ class Table:
     encode_attention: Callable[..., Any]
     score_topk: Callable[..., Any]
     score_shortlist: Callable[..., Any]
+    sample: Callable[..., Any]
 
 
 _tables: dict[str, Table] = {}

@@ -7,9 +7,9 @@ Storage kinds: ``f32``; ``bf16`` (products of bf16 by bf16 where the instruction
 widened and the activations stay f32); ``int8`` with one scale a row (group 0) or a group of K; ``int4`` with groups;
 ``ternary`` (-1, 0 and 1 at two bits) and ``trits`` (five of them to a byte) with one scale a row or with groups.
 For int8 and int4 every token's activations are quantised to 8 bits inside: x = scale * (q - zero), q in 0..255, the
-range [min(x, 0), max(x, 0)] of that token. For ternary and trits by BitNet's rule (arXiv 2402.17764, equation 5, with
-DESIGN's constants): s = 127 / max(max |x|, 1e-5), q = rint(x s) within -128..127. Products are exact in int32 (per group
-where there are groups), so both ternary kinds give the same bits.
+range [min(x, 0), max(x, 0)] of that token. For ternary and trits by BitNet's rule (arXiv 2402.17764), as its published
+models have it: s = 127 / max(max |x|, 1e-5), q = rint(x s) within -128..127. Products are exact in int32 (per group where
+there are groups), so both ternary kinds give the same bits.
 
 Row contract: a token's result is the same bits whatever the other tokens, T and the number of threads.
 """
@@ -33,8 +33,8 @@ def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int = 0, bias_N: Fl
     with scales by group: int4 and int8 keep them as they are when group is their own, int8 with group 0 rounds them
     onto one scale a row, f32 and bf16 multiply them out. ternary and trits take codes only, -1, 0 and 1.
 
-    Raises ValueError where kind and group do not fit: groups are for int8, int4 (which needs one), ternary and trits, in
-    multiples of 8, 8, 16 and 20.
+    Raises ValueError where kind and group do not fit: groups are for int8, int4 (which needs one), ternary and trits,
+    in multiples of 8, 8, 16 and 20.
     """
     if isinstance(weight_NK, np.ndarray):
         weight_NK = np.ascontiguousarray(weight_NK, np.float32)

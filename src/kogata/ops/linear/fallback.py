@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kogata.ops.linear import reference
 from kogata.ops.elementwise import reference as elementwise
+from kogata.ops.linear import reference
 from kogata.ops.linear.packed import (
     PANEL,
     STEP,

@@ -8,8 +8,8 @@ widened and the activations stay f32); ``int8`` with one scale a row (group 0) o
 ``ternary`` (-1, 0 and 1 at two bits) and ``trits`` (five of them to a byte) with one scale a row or with groups.
 For int8 and int4 every token's activations are quantised to 8 bits inside: x = scale * (q - zero), q in 0..255, the
 range [min(x, 0), max(x, 0)] of that token. For ternary and trits by BitNet's rule (arXiv 2402.17764), as its published
-models have it: s = 127 / max(max |x|, 1e-5), q = rint(x s) within -128..127. Products are exact in int32 (per group where
-there are groups), so both ternary kinds give the same bits.
+models have it: s = 127 / max(max |x|, 1e-5), q = rint(x s) within -128..127. Products are exact in int32 (per group
+where there are groups), so both ternary kinds give the same bits.
 
 Row contract: a token's result is the same bits whatever the other tokens, T and the number of threads.
 """

@@ -20,6 +20,7 @@ from kogata.extension import extension
 #: Table entry -> (folder of ops, function in its native.py and fallback.py).
 _PLACES = {
     "layer_norm": ("elementwise", "layer_norm"),
+    "rms_norm": ("elementwise", "rms_norm"),
     "embed": ("elementwise", "embed"),
     "pool": ("elementwise", "pool"),
     "pack": ("linear", "pack"),
@@ -37,6 +38,7 @@ class Table:
 
     isa: str
     layer_norm: Callable[..., Any]
+    rms_norm: Callable[..., Any]
     embed: Callable[..., Any]
     pool: Callable[..., Any]
     pack: Callable[..., Any]

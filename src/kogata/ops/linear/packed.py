@@ -86,27 +86,36 @@ class PackedLinear:
     @cached_property
     def dense_NK(self) -> Floats:
         """float32 [N, K], multiplied out; kept once asked for (the fallback computes with it)."""
+        padded = np.arange(self.padded_shape[0])
+        return self._rows(padded)[: self.n_out]
+
+    def rows(self, rows_R: NDArray[np.integer]) -> Floats:
+        """float32 [R, K]: chosen rows of the matrix, multiplied out (the embeddings of tokens, say)."""
+        return self._rows(np.asarray(rows_R, np.int64))
+
+    def _rows(self, rows_R: NDArray[np.int64]) -> Floats:
         n, k = self.padded_shape
-        panels, step = n // PANEL, STEP[self.kind]
-        if self.kind == "f32":
-            values = self.data_B.view(np.float32)
-        elif self.kind == "bf16":
-            values = (self.data_B.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        elif self.kind == "int8":
-            values = self.data_B.view(np.int8).astype(np.float32)
+        panel_R, column_R = np.divmod(rows_R, PANEL)
+        step = STEP[self.kind]
+        unit = step if self.kind in ("f32", "bf16", "int8") else 4
+        dtype = {"f32": np.float32, "bf16": np.uint16, "int8": np.int8}.get(self.kind, np.uint8)
+        stored_RKU = self.data_B.view(dtype).reshape(n // PANEL, k // step, PANEL, unit)[panel_R, :, column_R]
+        if self.kind == "bf16":
+            values = (stored_RKU.astype(np.uint32) << 16).view(np.float32)
+        elif self.kind in ("f32", "int8"):
+            values = stored_RKU.astype(np.float32)
         elif self.kind == "int4":
-            halves = self.data_B.reshape(panels, k // 8, PANEL, 4)
-            values = np.concatenate([halves & 15, halves >> 4], axis=-1).astype(np.float32) - np.float32(8)
+            values = np.concatenate([stored_RKU & 15, stored_RKU >> 4], axis=-1).astype(np.float32) - np.float32(8)
         else:
-            several = self.data_B.reshape(panels, k // step, PANEL, 4)
-            digits = [several >> 2 * s & 3 if self.kind == "ternary" else several // 3**s % 3 for s in range(step // 4)]
+            base = 4 if self.kind == "ternary" else 3
+            digits = [stored_RKU // base**s % base for s in range(step // 4)]
             values = np.concatenate(digits, axis=-1).astype(np.float32) - np.float32(1)
-        dense = values.reshape(panels, k // step, PANEL, step).transpose(0, 2, 1, 3).reshape(n, k)
+        values = values.reshape(len(rows_R), k)
         if self.integers or self.ternary:
             groups = 1 if self.group == 0 else k // self.group
-            scales = self.scales.reshape(panels, groups, PANEL).transpose(0, 2, 1).reshape(n, groups, 1)
-            dense = (dense.reshape(n, groups, -1) * scales).reshape(n, k)
-        return np.ascontiguousarray(dense[: self.n_out, : self.n_in], np.float32)
+            scales_RG1 = self.scales.reshape(n // PANEL, groups, PANEL)[panel_R, :, column_R][:, :, None]
+            values = (values.reshape(len(rows_R), groups, -1) * scales_RG1).reshape(len(rows_R), k)
+        return np.ascontiguousarray(values[:, : self.n_in], np.float32)
 
 
 def padded_shape(kind: Kind, n_out: int, n_in: int, group: int) -> tuple[int, int]:

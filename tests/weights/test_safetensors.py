@@ -196,7 +196,7 @@ header_entries = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(
     header=st.dictionaries(st.sampled_from(["a", "b", "__metadata__"]), header_entries | header_values, max_size=3),
     data=st.binary(max_size=48),

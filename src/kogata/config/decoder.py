@@ -152,8 +152,9 @@ class DecoderConfig:
             raise ModelError("The model's head is quantised, but is also the embedding, which cannot be.")
 
     def is_quantised(self, linear: str) -> bool:
-        """Whether a linear (``layers.0.attn.q``, ``head``) takes activations at 8 bits."""
-        return self.quantised and linear not in self.unquantised
+        """Whether what has this name (``layers.0.attn.q``, ``head``) is a linear that takes activations at 8 bits."""
+        is_linear = linear == "head" or linear.split(".", 2)[-1] in LINEARS
+        return self.quantised and is_linear and linear not in self.unquantised
 
     def parameters(self) -> list[Parameter]:
         """All tensors of the model in the order of the forward pass."""

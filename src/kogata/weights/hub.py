@@ -11,14 +11,17 @@ from kogata.errors import ModelError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SECONDS_TO_ANSWER = 10.0
 
-#: What load_directory reads, and nothing that could be code.
+#: What the two load_directory read, and nothing that could be code.
 _WANTED = [
     "config.json",
+    "generation_config.json",
     "modules.json",
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "model.safetensors",
     "model.safetensors.index.json",
     "model-*.safetensors",
@@ -34,11 +37,12 @@ def is_hub_id(source: str) -> bool:
     return bool(_HUB_ID.fullmatch(source)) and ".." not in source
 
 
-def fetch(hub_id: str) -> Path:
+def fetch(hub_id: str, offline_hint: str) -> Path:
     """The directory of a hub model, which is only asked for over the network if the cache does not have it.
 
     Args:
         hub_id: ``owner/name``.
+        offline_hint: What to do where the hub cannot be reached.
 
     Raises:
         ModelError: The model does not exist, may not be read, or is not in the cache while the hub is out of reach.
@@ -69,7 +73,7 @@ def fetch(hub_id: str) -> Path:
     except RepositoryNotFoundError:
         raise ModelError(f"There is no model {hub_id} on the Hugging Face hub, or it is private.") from None
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
-        raise _out_of_reach(hub_id) from None
+        raise _out_of_reach(hub_id, offline_hint) from None
     except Exception as error:  # the library lets through whatever its HTTP client, hf-xet or the disk raise
         raise ModelError(f"The model {hub_id} could not be fetched: {_sentence(error)}") from None
     if missing := _missing(fetched):
@@ -105,13 +109,13 @@ def _missing(directory: Path) -> str | None:
     return next((name for name in names if not (inside / name).exists()), None)
 
 
-def _out_of_reach(hub_id: str) -> ModelError:
+def _out_of_reach(hub_id: str, hint: str) -> ModelError:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     why = "HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else "the hub cannot be reached"
     return ModelError(
         f"{hub_id} is neither a directory nor a model in the local cache of the Hugging Face hub, and {why}.",
-        hint="Fetch it once while online, give a model's directory, or use 'default', which needs no network.",
+        hint=hint,
     )
 
 

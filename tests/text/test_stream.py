@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -12,9 +14,9 @@ from kogata.errors import BadInput
 from kogata.text.stream import StopStrings, Utf8Stream
 
 
-def cut(whole: str | bytes, places: list[int]) -> list:
+def cut(whole: str | bytes, places: list[int]) -> list[Any]:
     borders = [0, *sorted(place % (len(whole) + 1) for place in places), len(whole)]
-    return [whole[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [whole[a:b] for a, b in pairwise(borders)]
 
 
 @given(data=st.binary(max_size=40) | st.text(max_size=20).map(str.encode), places=st.lists(st.integers(0, 40)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kogata.errors import ModelError
+from kogata.text.hf_file import build, parse, run
 from kogata.text.tokenizer import Ids, as_unicode, covered_share
 
 
@@ -28,24 +27,14 @@ class HfTokenizer:
     """
 
     def __init__(self, source: str, *, lowercase: bool = False) -> None:
-        from tokenizers import Tokenizer, normalizers
+        content = parse(source)
+        self._tokenizer = build(source)
+        if lowercase:
+            from tokenizers import normalizers
 
-        try:
-            content = json.loads(source)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"tokenizer.json is not JSON: {error}.") from None
-        try:
-            self._tokenizer = Tokenizer.from_str(source)
-            self._tokenizer.no_truncation()
-            self._tokenizer.no_padding()
-            if lowercase:
-                present = self._tokenizer.normalizer
-                steps = [normalizers.Lowercase(), *([] if present is None else [present])]
-                self._tokenizer.normalizer = normalizers.Sequence(steps)
-        except BaseException as error:
-            if not _is_refusal(error):
-                raise
-            raise ModelError(f"tokenizer.json is not a tokenizer that can be read: {error}.") from None
+            present = self._tokenizer.normalizer
+            steps = [normalizers.Lowercase(), *([] if present is None else [present])]
+            self._tokenizer.normalizer = normalizers.Sequence(steps)
         self._unk_id = _unknown_id(content, self._tokenizer)
         self._n_special = int(self._tokenizer.num_special_tokens_to_add(False))
         # With a character that no vocabulary has: a tokenizer without its unknown token fails here, not amid work.
@@ -86,23 +75,11 @@ class HfTokenizer:
         return covered_share(as_unicode(text), _as_spans(found.offsets)[unknown])
 
     def _run(self, texts: Sequence[str], *, special: bool, offsets: bool = False) -> list[Any]:
-        run = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
-        try:
-            found: list[Any] = run([as_unicode(text) for text in texts], add_special_tokens=special)
-        except BaseException as error:
-            if not _is_refusal(error):
-                raise
-            raise ModelError(f"tokenizer.json is not usable: {error}.") from None
-        return found
+        return run(self._tokenizer, texts, special=special, offsets=offsets)
 
 
 def _as_spans(offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
     return np.array(offsets, np.int32).reshape(-1, 2)
-
-
-def _is_refusal(error: BaseException) -> bool:
-    # A panic inside the library is no Exception, so that nobody catches it by accident.
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _unknown_id(content: Any, tokenizer: Any) -> int | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
+#: Stretches of a text: start and end of each in characters, in order, not overlapping.
+Spans = tuple[tuple[int, int], ...]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -53,6 +55,52 @@ class Tokenizer(Protocol):
 
         Below about 0.8 a vector made of this text says little about it.
         """
+
+
+@runtime_checkable
+class TextTokenizer(Protocol):
+    """Text to token ids and back, for models that write. Adds no token of its own to a text, and never truncates.
+
+    Lone surrogates (which are no characters) count as U+FFFD, so no text raises.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id, plus one."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that are marked as special: they steer the model, and are no part of what it says."""
+
+    def encode(self, text: str, *, special: bool = False) -> Ids:
+        """int32 [n]: the ids of a text.
+
+        Args:
+            text: Any text.
+            special: Whether what looks like a control token is one; otherwise it is text like any other, which is how
+                everything that a person or a document says must be encoded.
+        """
+
+    def encode_around(self, text: str, plain: Spans) -> Ids:
+        """:meth:`encode` with ``special``, except that no control token is seen in, or partly in, the plain spans.
+
+        Args:
+            text: Any text.
+            plain: Start and end of each, in characters, in order, not overlapping.
+        """
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """A whole text, special tokens left out. Bytes that are no characters become U+FFFD.
+
+        Where encoding puts a space before the first word, it is taken off again. A text that continues another is
+        decoded from :meth:`token_bytes`, which keeps that space.
+        """
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for: a special token for how it is written, an id without a token for nothing."""
+
+    def id_of(self, text: str) -> int | None:
+        """The id of the token that is this text, or None."""
 
 
 def as_unicode(text: str) -> str:

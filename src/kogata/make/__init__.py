@@ -1,0 +1,1 @@
+"""Make: small models, trained here. The only room that imports torch (the extra ``train``)."""

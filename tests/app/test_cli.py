@@ -234,7 +234,7 @@ def test_status_says_what_is_there_and_what_is_not(run: Run, shelf: Path, librar
 
 def test_verify(run: Run, tiny: Path) -> None:
     assert run("status", "--verify").out == "The index is sound.\n"
-    assert json.loads(run("status", "--verify", "--json").out) == {"index": [], "segments": []}
+    assert json.loads(run("status", "--verify", "--json").out) == {"index": [], "mended": []}
     segment = next(tiny.with_name(tiny.name + ".segments").glob("*.seg"))
     data = bytearray(segment.read_bytes())
     data[4200] ^= 1

@@ -19,6 +19,7 @@ from kogata.ask.store.filters import Filter
 from kogata.ask.store.reader import Store
 from kogata.ask.store.rows import PART, EmbedderInfo, check_embedder
 from kogata.ask.store.status import read_status
+from kogata.ask.store.verify import Verification, verify
 from kogata.ask.store.writer import FileStat, Writer, passage
 from kogata.ask.words import pruning
 from kogata.ask.words.fts import match_query
@@ -467,3 +468,46 @@ def test_another_rule_for_words_rebuilds_the_word_index(tmp_path: Path, monkeypa
     with Store.open(path) as store:
         assert len(store.words('"zebra"', 1000)) == read_status(store).chunks
     fts_is_sound(path)
+
+
+def test_a_word_index_that_is_merged_again_and_again_is_made_anew_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each merge takes the word index a level higher, and FTS5 gives up above 2,000 of them."""
+    path = tmp_path / "index.sqlite"
+    monkeypatch.setattr("kogata.ask.store.writer.MOST_LEVELS", 5)
+    with Writer(path) as writer:
+        put(writer, "/docs/kept", "the tide is high")
+        highest = 0
+        for n in range(20):
+            put(writer, "/docs/changing", f"harbour number{n}")
+            writer.tidy(merge=True)
+            highest = max(highest, schema.word_levels(writer.db))
+    assert highest <= 5, highest
+    fts_is_sound(path)
+    with Store(path) as store:
+        assert words_of(store, "tide") == ["the tide is high"]
+        assert words_of(store, "number19") == ["harbour number19"]
+        assert words_of(store, "number18") == []
+
+
+def test_a_word_index_that_cannot_be_read_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.sqlite"
+    with Writer(path) as writer:
+        put(writer, "/docs/kept", "the tide is high")
+        assert schema.word_levels(writer.db) == 1
+    with sqlite3.connect(path) as db:  # what 2,001 merges leave
+        levels = bytes([0x8F, 0x51, 0, 1]) + bytes(2 * 2001)
+        db.execute("UPDATE words_data SET block = ? WHERE id = 10", (bytes(4) + levels,))
+        assert schema.word_levels(db) == 2001
+    db.close()
+    with Store(path) as store:
+        with pytest.raises(DamagedIndexError):
+            store.words('"tide"', 10)
+        assert verify(store) == Verification((), ("the word index cannot be read",))
+    with Writer(path):
+        pass
+    fts_is_sound(path)
+    with Store(path) as store:
+        assert words_of(store, "tide") == ["the tide is high"]
+        assert verify(store) == Verification((), ())

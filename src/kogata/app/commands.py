@@ -142,7 +142,7 @@ def status(*, skipped: bool, files: bool, verify: bool, place: str | None, as_js
                 print_json(found.to_dict())
             else:
                 state.print_verification(Screen(), found)
-            return FAILED if found.index or found.segments else OK
+            return FAILED if found.index or found.mended else OK
         now = opened.status()
         listed = None
         if files:

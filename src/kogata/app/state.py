@@ -89,11 +89,11 @@ def print_files(screen: Screen, files: Sequence[Entry]) -> None:
 
 def print_verification(screen: Screen, found: Verification) -> None:
     """Whether the index is sound, and what to do if not."""
-    if not found.index and not found.segments:
+    if not found.index and not found.mended:
         screen.line("The index is sound.")
-    for line in (*found.index, *found.segments):
+    for line in (*found.index, *found.mended):
         screen.flow([(line, "")], first="  ", indent="    ")
     if found.index:
         screen.flow([("The index is damaged. Move it away and index again; your documents are not touched.", "warn")])
-    elif found.segments:
-        screen.flow([("`kogata index` makes the vector segments anew; searching works meanwhile.", "warn")])
+    elif found.mended:
+        screen.flow([("`kogata index` makes that anew; your documents are not touched.", "warn")])

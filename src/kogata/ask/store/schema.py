@@ -376,6 +376,36 @@ def _create(connection: sqlite3.Connection) -> None:
     create_words(connection)
 
 
+WORDS_STRUCTURE = 10
+"""The row of ``words_data`` that lists the pieces of the word index (SQLite, "FTS5 extension", structure record)."""
+
+
+def words_readable(connection: sqlite3.Connection) -> bool:
+    """Whether the word index can be searched."""
+    try:
+        connection.execute("SELECT rowid FROM words WHERE words MATCH 'kogata' LIMIT 1").fetchall()
+    except sqlite3.DatabaseError as error:
+        if (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_CORRUPT"):
+            return False
+        raise
+    return True
+
+
+def word_levels(connection: sqlite3.Connection) -> int:
+    """Levels of pieces in the word index."""
+    row = connection.execute("SELECT block FROM words_data WHERE id = ?", (WORDS_STRUCTURE,)).fetchone()
+    if row is None:
+        return 0
+    block = bytes(row[0])[4:]
+    block = block.removeprefix(b"\xff\x00\x00\x01")  # as of SQLite 3.43 a mark of the format may stand before
+    levels = 0
+    for byte in block[:9]:  # a number in groups of 7 bits, the highest first
+        levels = levels << 7 | byte & 0x7F
+        if byte < 0x80:
+            break
+    return levels
+
+
 def create_words(connection: sqlite3.Connection) -> None:
     """Make the empty word index, and note the rule its rows are made by.
 
@@ -385,7 +415,14 @@ def create_words(connection: sqlite3.Connection) -> None:
     """
     from kogata.ask.words import fts
 
-    connection.execute("DROP TABLE IF EXISTS words")
+    try:
+        connection.execute("DROP TABLE IF EXISTS words")
+    except sqlite3.DatabaseError as error:
+        if not (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_CORRUPT"):
+            raise
+        # FTS5 opens a table before it drops it, which a damaged list of its pieces prevents: an empty list will do.
+        connection.execute("UPDATE words_data SET block = zeroblob(7) WHERE id = ?", (WORDS_STRUCTURE,))
+        connection.execute("DROP TABLE words")
     columns = ", ".join(fts.COLUMNS)
     connection.execute(f"CREATE VIRTUAL TABLE words USING fts5({columns}, content='', tokenize='{fts.TOKENIZE}')")
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('words', ?)", (words_fingerprint(),))

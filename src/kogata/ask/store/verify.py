@@ -21,11 +21,11 @@ class Verification:
 
     Attributes:
         index: Damage in the index file, in sentences; empty when it is sound.
-        segments: Damage in the segments beside it, which the next ``kogata index`` repairs by itself.
+        mended: Damage in the word index and in the segments, which the next ``kogata index`` makes anew by itself.
     """
 
     index: tuple[str, ...]
-    segments: tuple[str, ...]
+    mended: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {name: list(found) for name, found in asdict(self).items()}
@@ -38,7 +38,7 @@ def verify(store: Store) -> Verification:
         StoreError: The file cannot be read at all.
     """
     with schema.plain_errors(store.path), store.snapshot():
-        return Verification(tuple(_index(store)), tuple(_segments(store)))
+        return Verification(tuple(_index(store)), (*_words(store), *_segments(store)))
 
 
 def _index(store: Store) -> list[str]:
@@ -55,6 +55,10 @@ def _index(store: Store) -> list[str]:
         if lengths.get(document, 0) != length:
             found.append(f"the text of document {document} has {lengths.get(document, 0):,} characters of {length:,}")
     return found[:_MOST]
+
+
+def _words(store: Store) -> list[str]:
+    return [] if schema.words_readable(store.db) else ["the word index cannot be read"]
 
 
 def _segments(store: Store) -> list[str]:

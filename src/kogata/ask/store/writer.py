@@ -72,6 +72,11 @@ def passage(title: str, heading: Sequence[str], text: str) -> str:
     return ". ".join([*missing, text])
 
 
+MOST_LEVELS = 500
+"""Every merge puts the word index one level higher (up to SQLite 3.41), and above 2,000 FTS5 takes it for damaged: an
+index that is watched gets there in weeks, a server that people upload to and delete from in an hour."""
+
+
 class Writer:
     """The index, for writing. The caller holds the :class:`~kogata.ask.store.lock.WriterLock`; one thread only."""
 
@@ -81,7 +86,7 @@ class Writer:
         try:
             with schema.plain_errors(path):
                 row = self.db.execute("SELECT value FROM meta WHERE key = 'words'").fetchone()
-                if row is None or row[0] != schema.words_fingerprint():
+                if row is None or row[0] != schema.words_fingerprint() or not schema.words_readable(self.db):
                     self._rebuild_words()
         except BaseException:
             self.db.close()
@@ -358,7 +363,9 @@ class Writer:
 
         Until its pieces are merged, what was taken out of FTS5 lies in it still, marked as such.
         """
-        if merge:
+        if merge and schema.word_levels(self.db) >= MOST_LEVELS:
+            self._rebuild_words()
+        elif merge:
             command = "optimize" if self.n_documents() else "delete-all"
             with self.transaction() as db:
                 db.execute("INSERT INTO words (words) VALUES (?)", (command,))

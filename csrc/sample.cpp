@@ -26,7 +26,8 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr int64_t kBins = 1024;
-constexpr int64_t kFew = 48;  // so many are sorted
+constexpr int64_t kFew = 48;    // so many are sorted
+constexpr int64_t kFirst = 128;  // so many at least are looked at before all: mostly they hold the share that counts
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -44,27 +45,12 @@ struct Tokens {
   int32_t* id;
   int64_t n = 0;
 
-  // Appends what is good of from's tokens [begin, end), which may lie behind its own in the same memory. No branch: which
-  // way it would go is as good as random.
-  template <class Good>
-  void append(const Tokens& from, int64_t begin, int64_t end, Good&& good) {
-    int64_t at = n;
-    for (int64_t i = begin; i < end; ++i) {
-      const bool good_i = good(i);
-      z[at] = from.z[i];
-      weight[at] = from.weight[i];
-      id[at] = from.id[i];
-      at += good_i;
-    }
-    n = at;
-  }
-
   // Keeps the tokens up to `last` in order that have at least the weight `least`.
   void keep_until(const Place& last, float least) {
     const int64_t all = n, above = std::upper_bound(id, id + n, last.id) - id;  // from here on equals of `last` come later
     n = 0;
-    append(*this, 0, above, [&](int64_t i) { return (z[i] >= last.z) & (weight[i] >= least); });
-    append(*this, above, all, [&](int64_t i) { return (z[i] > last.z) & (weight[i] >= least); });
+    add_own(0, above, [&](int64_t i) { return (z[i] >= last.z) & (weight[i] >= least); });
+    add_own(above, all, [&](int64_t i) { return (z[i] > last.z) & (weight[i] >= least); });
   }
 
   double mass() const {
@@ -76,19 +62,32 @@ struct Tokens {
     for (; i < n; ++i) lanes[0] += static_cast<double>(weight[i]);
     return std::accumulate(lanes, lanes + 8, 0.0);
   }
+
+ private:
+  // Adds what is good of [begin, end), tokens that stood here before and not in front of the place of the next one. No
+  // branch: which way it would go is as good as random.
+  template <class Good>
+  void add_own(int64_t begin, int64_t end, Good&& good) {
+    int64_t at = n;
+    for (int64_t i = begin; i < end; ++i) {
+      const bool good_i = good(i);
+      z[at] = z[i];
+      weight[at] = weight[i];
+      id[at] = id[i];
+      at += good_i;
+    }
+    n = at;
+  }
 };
 
-// Eight at a time: one by one, every comparison would wait for the one before.
-template <class Better>
-float extreme(const float* x, int64_t n, Better&& better) {
-  float lanes[8];
-  std::fill(lanes, lanes + 8, x[0]);
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int j = 0; j < 8; ++j) lanes[j] = better(x[i + j], lanes[j]) ? x[i + j] : lanes[j];
-  }
-  for (; i < n; ++i) lanes[0] = better(x[i], lanes[0]) ? x[i] : lanes[0];
-  return *std::min_element(lanes, lanes + 8, better);
+struct Range {
+  float low, high;
+};
+
+Range range_of(const float* x, int64_t n) {
+  Range range{x[0], x[0]};
+  for (int64_t i = 1; i < n; ++i) range = {std::min(range.low, x[i]), std::max(range.high, x[i])};
+  return range;
 }
 
 struct Weighted {
@@ -109,7 +108,7 @@ class Workspace {
  public:
   void fit(int64_t n_vocab) {
     const auto n = static_cast<size_t>(ceil_div(n_vocab, 16) * 16), blocks = static_cast<size_t>(ceil_div(n_vocab, kSampleBlock));
-    auto* at = static_cast<std::byte*>(memory_.get(n * (7 * sizeof(float) + sizeof(uint16_t)) + 2 * blocks * sizeof(float)));
+    auto* at = static_cast<std::byte*>(memory_.get(8 * n * sizeof(float) + 2 * blocks * sizeof(float)));
     const auto next = [&at]<class T>(size_t count, T*& to) {
       to = reinterpret_cast<T*>(at);
       at += count * sizeof(T);
@@ -121,30 +120,49 @@ class Workspace {
       next(n, tokens->id);
     }
     next(blocks, maxima);
-    next(blocks, ranked);
+    next(blocks, ranked_);
     next(n, bin_);
+  }
+
+  // The highest logit; NaN where any is NaN or infinite, -inf where all are -inf.
+  float highest(const float* z, int64_t n_vocab) {
+    kernels().block_max(z, n_vocab, maxima);
+    top_ = -kInfinity;
+    for (int64_t block = 0; block < ceil_div(n_vocab, kSampleBlock) && !std::isnan(top_); ++block) {
+      if (!(maxima[block] <= top_)) top_ = maxima[block];
+    }
+    return top_;
   }
 
   // The token of `chosen` at which the weights, added from the highest logit down, reach `target`.
   Place reach(double target) {
     const Tokens* tokens = &chosen;
-    while (tokens->n > kFew) {
-      const float high = extreme(tokens->z, tokens->n, std::greater<>()), low = extreme(tokens->z, tokens->n, std::less<>());
-      if (low == high) {  // then the order is that of their ids
+    for (Range range = range_; tokens->n > kFew; range = range_of(tokens->z, tokens->n)) {
+      if (range.low == range.high) {  // then the order is that of their ids
         return walk(tokens->n, target, [&](int64_t i) { return Weighted{{tokens->z[i], tokens->id[i]}, tokens->weight[i]}; });
       }
-      const double top = high, bins = static_cast<double>(kBins) / (top - static_cast<double>(low));
+      const double top = range.high, bins = static_cast<double>(kBins) / (top - static_cast<double>(range.low));
       double sums[kBins] = {};
       for (int64_t i = 0; i < tokens->n; ++i) {
         const auto bin = static_cast<int32_t>((top - static_cast<double>(tokens->z[i])) * bins);
-        bin_[i] = static_cast<uint16_t>(std::min<int32_t>(bin, kBins - 1));
+        bin_[i] = std::min<int32_t>(bin, kBins - 1);
         sums[bin_[i]] += static_cast<double>(tokens->weight[i]);
       }
-      uint16_t border = 0;  // neither the first nor the last bin is empty
-      while (border < kBins - 1 && sums[border] < target) target -= sums[border++];
-      const int64_t n = tokens->n;
-      rest_.n = 0;
-      rest_.append(*tokens, 0, n, [&](int64_t i) { return bin_[i] == border; });
+      int32_t border = 0;
+      for (int32_t bin = 0; bin < kBins; ++bin) {
+        if (sums[bin] == 0.0) continue;
+        border = bin;
+        if (sums[bin] >= target) break;
+        target -= sums[bin];
+      }
+      int64_t taken = 0;
+      for (int64_t i = 0; i < tokens->n; ++i) {
+        if (bin_[i] != border) continue;
+        rest_.z[taken] = tokens->z[i];
+        rest_.weight[taken] = tokens->weight[i];
+        rest_.id[taken++] = tokens->id[i];
+      }
+      rest_.n = taken;
       tokens = &rest_;
     }
     Weighted few[kFew];
@@ -153,19 +171,21 @@ class Workspace {
     return walk(tokens->n, target, [&](int64_t i) { return few[i]; });
   }
 
+  // A logit that the k highest tokens reach: k blocks do, so the k-th highest of their maxima is one.
+  float floor_of_best(int64_t n_vocab, int64_t k) {
+    const int64_t blocks = ceil_div(n_vocab, kSampleBlock);
+    if (k > blocks) return kLowest;
+    std::copy(maxima, maxima + blocks, ranked_);
+    std::nth_element(ranked_, ranked_ + (k - 1), ranked_ + blocks, std::greater<>());
+    return std::max(kLowest, ranked_[k - 1]);
+  }
+
   // Chooses the k highest of the tokens whose logit is not -inf.
   void choose_best(const float* z, int64_t n_vocab, int64_t k) {
-    const int64_t blocks = ceil_div(n_vocab, kSampleBlock);
-    float floor = kLowest;
-    if (k <= blocks) {  // k blocks reach as high as the k-th highest of their maxima, so the k best tokens do
-      std::copy(maxima, maxima + blocks, ranked);
-      std::nth_element(ranked, ranked + (k - 1), ranked + blocks, std::greater<>());
-      floor = std::max(floor, ranked[k - 1]);
-    }
-    choose_from(z, n_vocab, floor);
+    choose_from(z, n_vocab, floor_of_best(n_vocab, k));
     if (chosen.n <= k) return;
     std::fill(chosen.weight, chosen.weight + chosen.n, 1.0f);
-    chosen.keep_until(reach(static_cast<double>(k)), 1.0f);
+    keep_until(reach(static_cast<double>(k)), 1.0f);
   }
 
   // Chooses the tokens whose logit is `floor` or higher.
@@ -181,17 +201,26 @@ class Workspace {
       }
     }
     chosen.n = n;
+    range_ = {floor, top_};
+  }
+
+  // Keeps the chosen tokens up to `last` in order that have at least the weight `least`.
+  void keep_until(const Place& last, float least) {
+    chosen.keep_until(last, least);
+    range_.low = std::max(range_.low, last.z);
   }
 
   float* changed;  // a row's logits after penalties, bias and mask
   Tokens chosen;
   float* maxima;  // of every block of the logits in hand
-  float* ranked;
 
  private:
   Scratch memory_;
+  float top_;     // of the logits in hand
+  Range range_;   // in which the chosen tokens' logits lie
   Tokens rest_;
-  uint16_t* bin_;
+  float* ranked_;
+  int32_t* bin_;
 };
 
 bool is_penalised(const SampleRow& row) {
@@ -231,16 +260,6 @@ void change(const SampleRow& row, int64_t n_vocab, float* z) {
   }
 }
 
-// The highest logit; NaN where any is NaN or infinity, -inf where all are -inf.
-float highest(const float* z, int64_t n_vocab, float* maxima) {
-  kernels().block_max(z, n_vocab, maxima);
-  float top = -kInfinity;
-  for (int64_t block = 0; block < ceil_div(n_vocab, kSampleBlock) && !std::isnan(top); ++block) {
-    if (!(maxima[block] <= top)) top = maxima[block];
-  }
-  return top;
-}
-
 // In [0, 1): the top 53 of 64 random bits.
 double uniform(const SampleRow& row) {
   const auto low = [](uint64_t x) { return static_cast<uint32_t>(x); };
@@ -265,6 +284,7 @@ int32_t draw(const SampleRow& row, const float* z, int64_t n_vocab, float top, W
     return std::max(kLowest, static_cast<float>(static_cast<double>(top) + row.temperature * std::log(weight / 2.0)));
   };
   const bool is_best = row.top_k > 0 && row.top_k < n_vocab, is_whole = !is_best && row.top_p == 1.0 && row.min_p == 0.0;
+  Tokens& chosen = work.chosen;
   double mass = 0.0;
   if (is_best) {
     work.choose_best(z, n_vocab, row.top_k);
@@ -272,16 +292,18 @@ int32_t draw(const SampleRow& row, const float* z, int64_t n_vocab, float top, W
     work.choose_from(z, n_vocab, floor_of(row.min_p));
   } else {
     mass = kernels().sum_exp(z, n_vocab, top, scale, nullptr);
-    // Lighter tokens together weigh less than what lies beyond the point that is looked for, so they cannot hold it.
-    const double beyond = 1.0 - (is_whole ? u : row.top_p);
-    work.choose_from(z, n_vocab, floor_of(beyond * mass / static_cast<double>(n_vocab)));
+    const double share = is_whole ? u : row.top_p;
+    work.choose_from(z, n_vocab, work.floor_of_best(n_vocab, kFirst));
+    if (kernels().sum_exp(chosen.z, chosen.n, top, scale, chosen.weight) < share * mass) {
+      // Lighter tokens than this together weigh less than what lies beyond the share, so they cannot hold its end.
+      work.choose_from(z, n_vocab, floor_of((1.0 - share) * mass / static_cast<double>(n_vocab)));
+    }
   }
-  Tokens& chosen = work.chosen;
   kernels().sum_exp(chosen.z, chosen.n, top, scale, chosen.weight);
   if (!is_whole) {
     Place last{-kInfinity, 0};
     if (row.top_p < 1.0) last = work.reach(row.top_p * (is_best ? chosen.mass() : mass));
-    chosen.keep_until(last, std::max(static_cast<float>(row.min_p), std::numeric_limits<float>::min()));
+    work.keep_until(last, std::max(static_cast<float>(row.min_p), std::numeric_limits<float>::min()));
     mass = chosen.mass();
   }
   return work.reach(u * mass).id;
@@ -308,7 +330,7 @@ void report_best(int64_t k, const float* logits, int64_t n_vocab, const LogSoftm
 
 // The token, or why there is none.
 int32_t sample(const float* logits, int64_t n_vocab, const SampleRow& row, Workspace& work, const SampleResult& result) {
-  float top = highest(logits, n_vocab, work.maxima);
+  float top = work.highest(logits, n_vocab);
   if (std::isnan(top)) return kNotNumbers;
   if (top == -kInfinity) return kNoLogits;
   LogSoftmax logprob{top, 0.0};
@@ -319,7 +341,7 @@ int32_t sample(const float* logits, int64_t n_vocab, const SampleRow& row, Works
     std::copy(logits, logits + n_vocab, work.changed);
     change(row, n_vocab, work.changed);
     z = work.changed;
-    top = highest(z, n_vocab, work.maxima);
+    top = work.highest(z, n_vocab);
     if (std::isnan(top)) return kNotNumbers;
     if (top == -kInfinity) return kNothingAllowed;
   }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,20 +67,8 @@ def sample(
     numbers_B8 = np.array([row.numbers for row in rows], np.float64).reshape(n_rows, 8)
     keys_B3 = np.array([(row.seed, row.stream, 0) for row in rows], np.uint64).reshape(n_rows, 3)
     keys_B3[:, 2] = positions_B
-    counts = [row.counts if row.is_penalised else None for row in rows]
-    seen = (
-        starts([0 if one is None else len(one.ids) for one in counts]),
-        joined([one.ids for one in counts if one is not None], np.int32),
-        joined([one.counts for one in counts if one is not None], np.int32),
-    )
-    bias = (
-        starts([len(row.bias_ids) for row in rows]),
-        joined([row.bias_ids for row in rows], np.int32),
-        joined([row.biases for row in rows], np.float32),
-    )
-    for ids, what in ((seen[1], "The counted tokens"), (bias[1], "The biases")):
-        if ids.size and not 0 <= ids.min() <= ids.max() < n_vocab:
-            raise BadInput(f"{what} name token ids {ids.min()} to {ids.max()}; the vocabulary has 0 to {n_vocab - 1}.")
+    seen = listed([row.seen for row in rows], np.int32, n_vocab)
+    bias = listed([(row.bias_ids, row.biases) if row.bias else None for row in rows], np.float32, n_vocab)
     n_top = max((row.logprobs or 0 for row in rows), default=0)
     sampled = Sampled(*table().sample(logits_BV, numbers_B8, keys_B3, seen, bias, mask_BW, n_top))
     if n_rows and sampled.tokens_B.min() < 0:
@@ -107,10 +96,15 @@ def check_logits(
     return n_rows, n_vocab
 
 
-def starts(lengths: list[int]) -> NDArray[np.int64]:
-    """Where each row's part begins, and the end: int64 [B + 1]."""
-    return np.cumsum([0, *lengths], dtype=np.int64)
-
-
-def joined(parts: list[NDArray[np.generic]], dtype: type[np.generic]) -> NDArray[np.generic]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
+def listed(
+    parts: Sequence[tuple[NDArray[np.int32], NDArray[np.generic]] | None], dtype: type[np.generic], n_vocab: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    """All rows' token ids and what goes with them, one row after another, and where each begins, int64 [B + 1]."""
+    given = [part for part in parts if part is not None]
+    if not given:
+        return np.zeros(len(parts) + 1, np.int64), np.empty(0, np.int32), np.empty(0, dtype)
+    starts_B1 = np.cumsum([0, *(0 if part is None else len(part[0]) for part in parts)], dtype=np.int64)
+    ids, values = (np.concatenate([part[i] for part in given]) for i in range(2))
+    if ids.size and not 0 <= ids.min() <= ids.max() < n_vocab:
+        raise BadInput(f"Penalties or biases name tokens {ids.min()} to {ids.max()}; there are 0 to {n_vocab - 1}.")
+    return starts_B1, ids, values

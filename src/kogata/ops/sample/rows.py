@@ -110,5 +110,8 @@ class Row:
         object.__setattr__(self, "biases", np.fromiter(self.bias.values(), np.float32, len(self.bias)))
 
     @property
-    def is_penalised(self) -> bool:
-        return self.counts is not None and self.numbers[4:7] != (1.0, 0.0, 0.0)
+    def seen(self) -> tuple[NDArray[np.int32], NDArray[np.int32]] | None:
+        """Token ids to penalise and how often each was generated."""
+        if self.counts is None or self.numbers[4:7] == (1.0, 0.0, 0.0):
+            return None
+        return self.counts.ids, self.counts.counts

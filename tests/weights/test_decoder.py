@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,6 @@ from kogata.errors import ModelError
 from kogata.weights import DecoderCheckpoint, TernaryTensor, load_decoder
 
 Tiny = Callable[..., tuple[Path, Any]]
-os.environ["TORCHDYNAMO_DISABLE"] = "1"
-
 IDS = np.array([258, 5, 17, 200, 3, 3, 99, 256, 42, 7, 130, 257, 0])
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from kogata.errors import ModelError
-from kogata.weights import hub, load_encoder
+from kogata.weights import hub, load_decoder, load_encoder
 
 Tiny = Callable[..., tuple[Path, Any]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -24,11 +24,11 @@ PRINT_ERROR = (
 )
 
 
-def run(name: str, **environment: str) -> tuple[str, float]:
+def run(name: str, load: str = "load_encoder", **environment: str) -> tuple[str, float]:
     """What a process of its own prints, and how long it took."""
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", PRINT_ERROR, name],
+        [sys.executable, "-c", PRINT_ERROR.replace("load_encoder", load), name],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -102,6 +102,43 @@ def test_a_half_downloaded_shard_is_noticed(tiny: Tiny, tmp_path: Path) -> None:
     lost.unlink()
     said, _ = run("someone/tiny", HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
     assert f"someone/tiny lacks {lost.name}" in said
+
+
+def test_decoders_come_from_the_cache_too(tiny_decoder: Tiny, tmp_path: Path) -> None:
+    model, made = tiny_decoder("qwen3")
+    (model / "model.safetensors").unlink()
+    made.save_pretrained(model, max_shard_size="20KB")
+    snapshot = cached(tmp_path / "hub", "someone/writer", model)
+    offline = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    assert run("someone/writer", "load_decoder", **offline)[0] == "loaded someone/writer"
+    said, _ = run("someone/none", "load_decoder", **offline)
+    assert "HF_HUB_OFFLINE is set" in said
+    assert "or give a model's directory" in said
+    assert "default" not in said
+    (snapshot / "tokenizer.json").unlink()
+    assert "someone/writer lacks tokenizer.json" in run("someone/writer", "load_decoder", **offline)[0]
+
+
+def test_everything_that_is_read_is_fetched(monkeypatch: pytest.MonkeyPatch, tiny_decoder: Tiny) -> None:
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    model, _ = tiny_decoder("llama")
+    asked = {}
+
+    def fetch(hub_id: str, local_files_only: bool = False, **how: Any) -> str:
+        if local_files_only:
+            raise FileNotFoundError
+        asked.update(how)
+        return str(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert load_decoder("a/b").name == "a/b"
+    read = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    read += ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
+    others = ["pytorch_model.bin", "modeling_x.py", "README.md", "onnx/config.json", "original/consolidated.00.pth"]
+    patterns = {"allow_patterns": asked["allow_patterns"], "ignore_patterns": asked["ignore_patterns"]}
+    assert list(filter_repo_objects([*read, *others], **patterns)) == read
 
 
 @pytest.mark.slow

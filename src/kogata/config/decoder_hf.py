@@ -120,6 +120,8 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
         sizes[ours] = check_size(ours, values[theirs])
     n_kv_heads = check_size("n_kv_heads", _or_else(values.get("num_key_value_heads"), sizes["n_heads"]))
     d_head = check_size("d_head", _or_else(values.get("head_dim"), sizes["d_model"] // sizes["n_heads"]))
+    if values.get("head_dim") is None and sizes["d_model"] % sizes["n_heads"]:
+        raise ModelError(f"{sizes['n_heads']} attention heads do not divide the model's width of {sizes['d_model']}.")
     rope, window_rope = _ropes(values, sizes["context"])
     pattern, window = _pattern(values, sizes["n_layers"])
     tied = check_flag("tie_word_embeddings", values["tie_word_embeddings"])
@@ -271,7 +273,9 @@ def _pattern(values: Mapping[str, Any], n_layers: int) -> tuple[str, int]:
             )
         pattern = "".join(known[kind] for kind in types)
     elif gemma:
-        every = check_size("n_layers", values["sliding_window_pattern"])
+        every = values["sliding_window_pattern"]
+        if type(every) is not int or every < 1:
+            raise ModelError(f"config.json's 'sliding_window_pattern' is {shown(every)}; 1 or more is accepted.")
         pattern = "".join("W" if (i + 1) % every else "F" for i in range(n_layers))
     else:
         first = _or_else(values.get("max_window_layers"), 28) if window is not None else n_layers

@@ -125,7 +125,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     rope, window_rope = _ropes(values, sizes["context"])
     pattern, window = _pattern(values, sizes["n_layers"])
     tied = check_flag("tie_word_embeddings", values["tie_word_embeddings"])
-    quantised, early_bitnet = quantisation(config), "weight_bits" in values
+    quantised, early_bitnet = quantisation(config), values.get("weight_bits") is not None
     for name in ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention"):
         if gemma and values.get(name):
             raise ModelError(f"config.json says {name!r}: {shown(values[name])}, which cannot be run.")

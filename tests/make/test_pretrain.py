@@ -29,7 +29,7 @@ def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     (folder / "stories_en").mkdir()
     (folder / "books_en").mkdir()
-    pages = "\n\n##\n".join(f"The {who} saw a hen.\nIt was big." for who in ("fox", "dog", "cat") * 8)
+    pages = "\n\n##\n".join(f"The {who} saw a hen.\nIt was big." for who in ("fox", "dog", "cat") * 30)
     told = [{"text": f"# The hen {i}\n\n##\n{pages}\n\n##\n* License: [CC-BY]\n* Text: A. Author\n"} for i in range(40)]
     paragraphs = "\n\n".join(f"“The hen is gone,” said Peter to Wendy, and he counted to {i}." for i in range(120))
     book = {"title": "Peter Pan", "text": "CHAPTER I\n\n" + paragraphs}

@@ -83,12 +83,12 @@ class Recipe:
     tokens: int = 20_000_000
     cooldown: float = 0.25  # the second stage's share of the tokens
     batch: int = 4096  # tokens a step
-    length: int = 512  # tokens a window
-    long_length: int = 2048  # in the second stage
+    length: int = 256  # tokens a window
+    long_length: int = 1024  # in the second stage
     lr: float = 4e-3
     weight_decay: float = 0.1  # in the first stage
     warmup: int = 200_000  # tokens
-    evaluate_every: int = 500_000  # tokens
+    evaluate_every: int = 1_000_000  # tokens
     story_repeats: int = 2
     seed: int = 0
 
@@ -188,15 +188,15 @@ def prepare(data: Path, out: Path, recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def bits_per_byte(decoder: Decoder, path: Path, recipe: Recipe, lengths_V: Tensor) -> float:
-    """How many bits a model needs for a byte of a held-out token file (at most 64 windows of it)."""
-    windows = Windows(path, recipe.length)
-    nats, n_bytes, rows = 0.0, 0, recipe.batch // recipe.length
-    for start in range(0, min(64, windows.n) // rows * rows, rows):
-        ids_BT, next_BT = windows.batch(start, rows)
+def bits_per_byte(decoder: Decoder, path: Path, lengths_V: Tensor, length: int = 512) -> float:
+    """How many bits a model needs for a byte of a held-out token file, over at most 64 windows of ``length`` tokens."""
+    windows = Windows(path, length)
+    nats, n_bytes = 0.0, 0
+    for i in range(min(64, windows.n)):
+        ids_1T, next_1T = windows.batch(i, 1)
         with torch.autocast("cpu", torch.bfloat16):
-            nats += decoder.loss(ids_BT, next_BT).sum().item()
-        n_bytes += int(lengths_V[next_BT].sum())
+            nats += decoder.loss(ids_1T, next_1T).sum().item()
+        n_bytes += int(lengths_V[next_1T].sum())
     return nats / math.log(2) / n_bytes
 
 
@@ -255,7 +255,7 @@ def pretrain(
             if training.seen - evaluated >= recipe.evaluate_every:
                 evaluated = training.seen
                 found = {
-                    name: bits_per_byte(training.decoder, out / f"{name}.u16", recipe, lengths_V)
+                    name: bits_per_byte(training.decoder, out / f"{name}.u16", lengths_V)
                     for name in ("stories", "books")
                 }
                 write(bits_per_byte={name: round(bits, 4) for name, bits in found.items()})

@@ -5,6 +5,7 @@ and Random123's vectors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,24 @@ def test_the_token_is_where_the_float64_distribution_puts_the_draw(
     asked = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     for position, token in enumerate(drawn(logits_V, 8, seed=seed, **asked)):
         assert fits(token, uniform(seed, 0, position), logits_V, **asked)
+
+
+@pytest.mark.parametrize("spread", [0.2, 2.0, 6.0])
+def test_a_large_vocabulary(spread: float, table: str) -> None:
+    """Large enough for the likeliest blocks to be looked at first, which is enough for the steep one only."""
+    if table == "fallback":
+        pytest.skip("it looks at everything")
+    logits_V = (np.random.default_rng(9).standard_normal(100_003) * spread).astype(np.float32)
+    for asked in (
+        {},
+        {"top_p": 0.9},
+        {"top_k": 60},
+        {"top_k": 5000, "top_p": 0.9},
+        {"min_p": 0.01},
+        {"temperature": 0.5},
+    ):
+        for position, token in enumerate(drawn(logits_V, 3, seed=5, **asked)):
+            assert fits(token, uniform(5, 0, position), logits_V, **asked)
 
 
 def test_fallback_and_native_draw_the_same_tokens(table: str) -> None:
@@ -511,6 +530,14 @@ def test_batches_and_threads_change_no_bit() -> None:
                     assert got.tobytes() == wanted[order].tobytes()
     finally:
         dispatch.set_threads(before)
+
+
+def test_calls_from_several_threads_do_not_meet() -> None:
+    logits_BV, rows, positions_B, mask_BW = mixed(28, 2000)
+    wanted = sample(logits_BV, rows, positions_B, mask_BW=mask_BW).tokens_B.tolist()
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(sample, logits_BV, rows, positions_B, mask_BW=mask_BW) for _ in range(12)]
+        assert all(call.result().tokens_B.tolist() == wanted for call in calls)
 
 
 def test_instruction_sets_agree_on_nearly_every_token(table: str) -> None:

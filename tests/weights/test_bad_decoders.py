@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kogata.errors import ModelError
-from kogata.weights import load_decoder, load_encoder
+from kogata.weights import TernaryTensor, load_decoder, load_encoder
 
 Tiny = Callable[..., tuple[Path, Any]]
 
@@ -296,3 +298,77 @@ def test_a_good_model_loads_after_every_refusal(model: Path) -> None:
     refused(model, "shape")
     (model / "config.json").write_text(kept)
     load_decoder(model)
+
+
+# Damage of every kind
+
+
+def other(rng: random.Random, value: Any) -> Any:
+    """A JSON value with one thing in it changed, or gone."""
+    if isinstance(value, dict) and value and rng.random() < 0.8:
+        key = rng.choice(sorted(value))
+        if rng.random() < 0.15:
+            return {name: inner for name, inner in value.items() if name != key}
+        return value | {key: other(rng, value[key])}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = rng.randrange(len(value))
+        return [*value[:at], other(rng, value[at]), *value[at + 1 :]]
+    numbers: list[Any] = [0, -1, 1, 2, 3, 4, 7, 10**6, 10**30, 1.5, float("nan"), float("inf"), -1e308]
+    return rng.choice([*numbers, None, True, False, "", "x", "yarn", "full_attention", [], {}, [1], ["x"], {"a": 1}])
+
+
+def damage(rng: random.Random, path: Path) -> None:
+    if path.suffix == ".json" and rng.random() < 0.8:
+        path.write_text(json.dumps(other(rng, other(rng, json.loads(path.read_text())))))
+        return
+    content = bytearray(path.read_bytes())
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(min(len(content), 4000))  # mostly the header of weights
+        if rng.random() < 0.5:
+            content[at] ^= 1 << rng.randrange(8)
+        else:
+            del content[at : at + rng.randint(1, 9)]
+    path.write_bytes(content)
+
+
+def hammer(directories: list[Path], place: Path, seed: int, rounds: int) -> int:
+    """Loads damaged copies, all of which load or are refused; how many load."""
+    rng = random.Random(seed)
+    loaded = 0
+    for _ in range(rounds):
+        shutil.copytree(rng.choice(directories), place / "copy")
+        damage(rng, rng.choice(sorted((place / "copy").iterdir())))
+        try:
+            for tensor in load_decoder(place / "copy").tensors.values():
+                if isinstance(tensor, TernaryTensor):
+                    tensor.codes_i8()
+            loaded += 1
+        except ModelError:
+            pass
+        shutil.rmtree(place / "copy")
+    return loaded
+
+
+@pytest.fixture
+def victims(tiny_decoder: Tiny) -> list[Path]:
+    directories = [
+        tiny_decoder("llama", quantised={"linear_class": "bitlinear", "use_rms_norm": True})[0],
+        tiny_decoder("gemma3_text", sliding_window=3)[0],
+        tiny_decoder("qwen3", tie_word_embeddings=True)[0],
+    ]
+    template = [{"name": "default", "template": "{{ bos_token }}"}]
+    told = {"bos_token": "<s>", "eos_token": {"content": "</s>"}, "chat_template": template}
+    for directory in directories:
+        (directory / "tokenizer_config.json").write_text(json.dumps(told))
+    return directories
+
+
+def test_damaged_directories(victims: list[Path], tmp_path: Path) -> None:
+    # Some damage changes nothing that is read, or only a weight.
+    assert 0 < hammer(victims, tmp_path, seed=1, rounds=100) < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_many_damaged_directories(victims: list[Path], tmp_path: Path, seed: int) -> None:
+    hammer(victims, tmp_path, seed, rounds=5_000)

@@ -43,14 +43,14 @@ class HfTextTokenizer:
         self._engine: _Engine = _Library(source, content, controls) if engine is None or plain else engine
         self._controls = AddedTokens(controls)
         self.special_ids = frozenset(token.id for token in self._vocabulary.added if token.special)
-        self._unwanted_V = np.zeros(self.vocab_size, bool)
         # Unigram takes the best-scored pieces, and files give control tokens the best score there is.
-        takes_any = content["model"].get("type") == "Unigram"
-        self._unwanted_V[[token.id for token in controls if token.special or takes_any]] = True
-        unknown = content["model"].get("unk_token")
-        for unknown_id in (content["model"].get("unk_id"), self.id_of(unknown) if unknown else None):
-            if unknown_id is not None:
-                self._unwanted_V[unknown_id] = False
+        model = content["model"]
+        takes_any = model.get("type") == "Unigram"
+        unknown = model.get("unk_token")
+        unknown_ids = (model.get("unk_id"), self.id_of(unknown) if isinstance(unknown, str) else None)
+        unwanted = [t.id for t in controls if (t.special or takes_any) and t.id not in unknown_ids]
+        self._unwanted_V = np.zeros(self.vocab_size, bool)
+        self._unwanted_V[unwanted] = True
 
     @property
     def vocab_size(self) -> int:

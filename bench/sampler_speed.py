@@ -7,10 +7,10 @@ Sides, in one process and in turn:
     fallback      the same without the extension (one row only)
     numpy         softmax, argpartition for top-k or argsort for top-p, one draw: what one writes in ten lines
     transformers  its logits warpers and torch.multinomial, the path of `generate`
-Logits, all of them standard normal times something plus what makes a few tokens likely:
-    sure          one token holds 90 %: most steps of most answers
-    open          a few hundred tokens hold half, the rest is spread over all others
-    flat          standard normal: an untrained model, the worst case of top-p (two thirds of all tokens hold 95 %)
+Logits are made, not a model's: standard normal times two, with some tokens raised until they hold their share.
+    sure          one token holds 90 %, a hundred others 9.9 %
+    open          three hundred tokens hold 97 %
+    flat          standard normal alone: an untrained model, the worst case of top-p (95,000 tokens hold 95 %)
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def logits(kind: str, n_rows: int, n_vocab: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(0)
-    spread = {"sure": 2.0, "open": 2.0, "flat": 1.0}[kind]
-    logits_BV = (rng.standard_normal((n_rows, n_vocab)) * spread).astype(np.float32)
-    if kind == "flat":
+    logits_BV = rng.standard_normal((n_rows, n_vocab)).astype(np.float32)
+    shares = {"sure": [(1, 0.9), (100, 0.099)], "open": [(300, 0.97)], "flat": []}[kind]
+    if not shares:
         return logits_BV
-    rest_B = np.log(np.exp(logits_BV.astype(np.float64)).sum(axis=1))
-    for b, rest in enumerate(rest_B):
-        if kind == "sure":  # nine times what the others weigh together
-            logits_BV[b, rng.integers(n_vocab)] = rest + np.log(9)
-        else:
-            few = rng.permutation(n_vocab)[:300]
-            logits_BV[b, few] = rng.standard_normal(300) * 1.5
-            logits_BV[b, few] += rest - np.log(np.exp(logits_BV[b, few].astype(np.float64)).sum())
+    logits_BV *= 2
+    for logits_V in logits_BV:
+        others = np.log(np.exp(logits_V.astype(np.float64)).sum() / (1 - sum(share for _, share in shares)))
+        for n, share in shares:
+            ids = rng.choice(n_vocab, n, replace=False)
+            logits_V[ids] += others + np.log(share) - np.log(np.exp(logits_V[ids].astype(np.float64)).sum())
     return logits_BV
 
 

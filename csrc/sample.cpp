@@ -26,8 +26,8 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr int64_t kBins = 1024;
-constexpr int64_t kFew = 48;    // so many are sorted
-constexpr int64_t kFirst = 256;  // so many at least are looked at before all others: mostly they hold the share that counts
+constexpr int64_t kFew = 48;     // so many are sorted
+constexpr int64_t kFirst = 256;  // so many at least are looked at first: mostly they hold the share that counts
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

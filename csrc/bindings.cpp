@@ -24,6 +24,7 @@ NB_MODULE(_native, m) {
   kogata::bind_elementwise(m);
   kogata::bind_linear(m);
   kogata::bind_attend(m);
+  kogata::bind_pages(m);
   kogata::bind_score(m);
   kogata::bind_sample(m);
   kogata::bind_unigram(m);

@@ -26,6 +26,7 @@ inline void require(bool ok, const char* what) {
 void bind_elementwise(nb::module_& m);
 void bind_linear(nb::module_& m);
 void bind_attend(nb::module_& m);
+void bind_pages(nb::module_& m);
 void bind_score(nb::module_& m);
 void bind_sample(nb::module_& m);
 void bind_unigram(nb::module_& m);

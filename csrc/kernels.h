@@ -93,6 +93,59 @@ struct AttendArgs {
   bool reduced;  // bf16 dot products where the instruction set has them
 };
 
+// A page holds the keys and the values of 64 tokens for one KV head; a layer's pages are [P, n_kv_heads, page_bytes].
+//   f32   K [D][64]        V [64][D]
+//   bf16  K [D/2][64][2]   V [32][D][2]
+//   int8  K [D/4][64][4]   V [16][D][4], then the scales of the 64 keys and of the 64 values
+// A cell of 4 bytes holds neighbours along the sum of its product. One layout for every instruction set.
+inline constexpr int64_t kPageKeys = 64;
+
+enum class PageKind { f32, bf16, int8 };
+
+struct RotateArgs {
+  PageKind kind;
+  float* qkv;                // [T, (n_heads + 2 * n_kv_heads) * head_dim]; q is rotated in place
+  const int32_t* positions;  // [T]
+  const int32_t* row_pages;  // [T]: the page that holds the position
+  const float* cos;          // [positions, head_dim / 2]
+  const float* sin;
+  uint8_t* pages;
+  int64_t page_bytes;  // of one KV head
+  int64_t n_heads, n_kv_heads, head_dim;
+  const float* q_gain;  // [head_dim] of an RMS norm of every head, or null: none
+  const float* k_gain;
+  float eps;
+};
+
+struct PagesArgs {
+  PageKind kind;
+  const float* qkv;
+  const uint8_t* pages;
+  int64_t page_bytes, n_heads, n_kv_heads, head_dim;
+  float scale;     // of the scores
+  int64_t window;  // keys a row sees, its own included; 0: all
+  float* out;      // [T, n_heads * head_dim]
+  float* lse;      // [T, n_heads] or null
+};
+
+// KV heads x rows of one sequence x the query heads of each, in this order "entries": [n_kv_heads][n_rows][group].
+struct QueryBlock {
+  const int32_t* page_table;  // of the sequence
+  int64_t row, n_rows;        // in qkv
+  int64_t position;           // of the first row
+  int64_t kv_head, n_kv_heads;
+};
+
+struct MergeArgs {
+  const float* out_a;  // [T, n_heads * head_dim]
+  const float* lse_a;  // [T, n_heads]
+  const float* out_b;
+  const float* lse_b;
+  int64_t n_heads, head_dim;
+  float* out;  // may be out_a; lse may be lse_a
+  float* lse;
+};
+
 struct ScoreArgs {
   const void* query;     // [width]: f32, or int8
   const void* rows;      // [N, width]: f32, f16 or int8
@@ -138,6 +191,16 @@ struct Kernels {
   // attend: queries [begin, end) of the sequence of `length` tokens that starts at token `first`, one head
   void (*attend)(const AttendArgs&, int64_t first, int64_t length, int64_t head, int64_t begin, int64_t end,
                  void* scratch);
+
+  // pages: rows [begin, end); one block's queries in the arithmetic of its kind ([entries][head_dim] floats are enough,
+  // and 8 bytes an entry); a block over pages [begin, end) into a part; a part added to those before it; the result.
+  // A part of n entries: n * padded head_dim sums of weighted values, n maxima, n sums of weights.
+  void (*rotate_and_write)(const RotateArgs&, int64_t begin, int64_t end);
+  void (*pack_queries)(const PagesArgs&, const QueryBlock&, void* queries);
+  void (*attend_pages)(const PagesArgs&, const QueryBlock&, const void* queries, int64_t begin, int64_t end, float* part);
+  void (*fold_part)(int64_t n_entries, int64_t padded_dim, const float* part, float* total);
+  void (*finish_part)(const PagesArgs&, const QueryBlock&, const float* total);
+  void (*merge)(const MergeArgs&, int64_t begin, int64_t end);
 
   // score: out[i - begin] for places i in [begin, end); scan: rows of blocks [begin, end) whose sum reaches the threshold
   void (*score_f32)(const ScoreArgs&, int64_t begin, int64_t end);

@@ -3,6 +3,7 @@
 #include "elementwise.inl"
 #include "linear.inl"
 #include "attend.inl"
+#include "pages.inl"
 #include "score.inl"
 #include "sample.inl"
 #include "measure.inl"
@@ -28,6 +29,12 @@ const Kernels KOGATA_TABLE = {
     .linear_ternary = linear_ternary,
     .linear_trits = linear_trits,
     .attend = attend,
+    .rotate_and_write = rotate_and_write,
+    .pack_queries = pack_queries,
+    .attend_pages = attend_pages,
+    .fold_part = fold_part,
+    .finish_part = finish_part,
+    .merge = merge,
     .score_f32 = score_float<float>,
     .score_f16 = score_float<uint16_t>,
     .score_int8 = score_int8,

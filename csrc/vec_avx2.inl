@@ -10,6 +10,8 @@ constexpr int W = 8;
 constexpr int kRowTile = 6;  // 6 x 16 columns = 12 of 16 registers accumulate
 constexpr int kPanels = 1;
 constexpr int kGroupRows = 2;
+constexpr int kPageRows = 6;
+constexpr int kPagePanels = 1;
 constexpr bool kBf16Dot = false;
 
 using F = __m256;
@@ -190,6 +192,21 @@ inline I i_dot4_signed(I acc, B row, B query) {  // so does 2 * 128 * 127: the r
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(row), _mm256_sign_epi8(query, row));
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+#endif
+
+// pages: see vec_avx512.inl.
+inline F f_less(F a, F b, F yes, F no) { return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+inline I i_low7(I v) { return _mm256_and_si256(v, _mm256_set1_epi32(127)); }
+inline I i_shift7(I v) { return _mm256_srli_epi32(v, 7); }
+#if defined(__AVXVNNI__)
+inline B b_rows(const void* p) { return _mm256_xor_si256(b_load(p), _mm256_set1_epi8(-128)); }
+inline I i_dot4_rows(I acc, B rows, B query) {
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(rows), "x"(query));
+  return acc;
+}
+#else
+inline B b_rows(const void* p) { return b_load(p); }
+inline I i_dot4_rows(I acc, B rows, B query) { return i_dot4_signed(acc, rows, query); }
 #endif
 
 }  // namespace

@@ -12,6 +12,8 @@ constexpr int kRowTile = 12;    // rows of a tile: 12 x 2 panels = 24 of 32 regi
 constexpr int kPanels = 2;      // panels of a tile
 constexpr int kGroupRows = 6;   // the same with scale groups, where floats accumulate beside integers
 constexpr int kInt8Rows = 12;
+constexpr int kPageRows = 6;    // entries of a tile over a page: 6 x 4 panels = 24 of 32 registers accumulate
+constexpr int kPagePanels = 4;
 constexpr int kActivationOffset = 0;  // activation bytes are q itself, unsigned
 
 using F = __m512;
@@ -164,6 +166,18 @@ inline B b_broadcast(const int8_t* p) {
 inline I i_dot4_halves(I acc, B halves, B query) { return _mm512_dpbusd_epi32(acc, halves, query); }
 inline I i_dot4_signed(I acc, B row, B query) {
   return _mm512_dpbusd_epi32(acc, _mm512_xor_si512(row, _mm512_set1_epi8(-128)), query);
+}
+
+// pages: b_rows prepares the cells of a page, which are the unsigned side here too; i_dot4_rows counts kSignedOffset in.
+inline F f_less(F a, F b, F yes, F no) {  // a < b ? yes : no
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);
+}
+inline I i_low7(I v) { return _mm512_and_si512(v, _mm512_set1_epi32(127)); }
+inline I i_shift7(I v) { return _mm512_srli_epi32(v, 7); }
+inline B b_rows(const void* p) { return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(-128)); }
+inline I i_dot4_rows(I acc, B rows, B query) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(rows), "v"(query));  // as in i_dot4
+  return acc;
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ constexpr int kRowTile = 6;  // 6 x 16 columns = 24 of 32 registers accumulate
 constexpr int kPanels = 1;
 constexpr int kGroupRows = 2;
 constexpr int kInt8Rows = 6;
+constexpr int kPageRows = 6;
+constexpr int kPagePanels = 1;
 constexpr int kActivationOffset = 128;  // activation bytes are q - 128, signed
 constexpr bool kBf16Dot = false;
 
@@ -132,6 +134,13 @@ inline void b_load_halves(const void* p, B* low, B* high) {
 inline B b_broadcast(const int8_t* p) { return x_broadcast(reinterpret_cast<const uint8_t*>(p)); }
 inline I i_dot4_halves(I acc, B halves, B query) { return i_dot4(acc, halves, query); }
 inline I i_dot4_signed(I acc, B row, B query) { return i_dot4(acc, row, query); }
+
+// pages: see vec_avx512.inl.
+inline F f_less(F a, F b, F yes, F no) { return vbslq_f32(vcltq_f32(a, b), yes, no); }
+inline I i_low7(I v) { return vandq_s32(v, vdupq_n_s32(127)); }
+inline I i_shift7(I v) { return vshrq_n_s32(v, 7); }
+inline B b_rows(const void* p) { return b_load(p); }
+inline I i_dot4_rows(I acc, B rows, B query) { return i_dot4(acc, rows, query); }
 
 }  // namespace
 }  // namespace kogata

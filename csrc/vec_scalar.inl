@@ -9,6 +9,8 @@ constexpr int kRowTile = 2;
 constexpr int kPanels = 1;
 constexpr int kGroupRows = 2;
 constexpr int kInt8Rows = 2;
+constexpr int kPageRows = 2;
+constexpr int kPagePanels = 1;
 constexpr int kActivationOffset = 128;
 constexpr bool kBf16Dot = false;
 
@@ -182,6 +184,15 @@ inline I i_dot4_signed(I acc, B row, B query) {
   });
 }
 inline I i_dot4_halves(I acc, B halves, B query) { return i_dot4_signed(acc, halves, query); }
+
+// pages: see vec_avx512.inl.
+inline F f_less(F a, F b, F yes, F no) {
+  return lanes<F>([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; });
+}
+inline I i_low7(I a) { return lanes<I>([&](int i) { return a.v[i] & 127; }); }
+inline I i_shift7(I a) { return lanes<I>([&](int i) { return a.v[i] >> 7; }); }
+inline B b_rows(const void* p) { return b_load(p); }
+inline I i_dot4_rows(I acc, B rows, B query) { return i_dot4_signed(acc, rows, query); }
 
 }  // namespace
 }  // namespace kogata

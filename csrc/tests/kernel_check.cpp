@@ -1,5 +1,6 @@
 // Every kernel of every instruction set this machine runs, against plain double loops. For builds that Python tests cannot
 // reach: sanitizers, and other architectures under an emulator. Prints a line per instruction set; exits with 1 on a miss.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -10,6 +11,7 @@
 #include "../dispatch.h"
 #include "../elementwise.h"
 #include "../linear.h"
+#include "../pages.h"
 #include "../pool.h"
 
 using namespace kogata;
@@ -123,6 +125,65 @@ void check_attend(int64_t heads, int64_t d, bool reduced, double limit) {
   expect("attention", worst, limit);
 }
 
+// Two sequences in scattered pages, with positions that do not turn, against loops over the keys that were given.
+void check_pages(PageKind kind, int64_t heads, int64_t kv_heads, int64_t d, int64_t window, double limit) {
+  const std::vector<int32_t> cu{0, 70, 200}, lengths{70, 130}, table{3, 0, -1, 1, 4, 2};
+  const int64_t t = cu.back(), width = (heads + 2 * kv_heads) * d, bytes = page_bytes(kind, d);
+  auto qkv = normal(t * width);
+  const std::vector<float> cos(static_cast<std::size_t>(130 * d / 2), 1.0f), sin(cos.size(), 0.0f);
+  std::vector<int32_t> positions, row_pages;
+  for (std::size_t s = 0; s < 2; ++s) {
+    for (int32_t i = 0; i < lengths[s]; ++i) {
+      positions.push_back(i);
+      row_pages.push_back(table[3 * s + static_cast<std::size_t>(i / 64)]);
+    }
+  }
+  std::vector<uint8_t> pages(static_cast<std::size_t>(5 * kv_heads * bytes), 0);
+  std::vector<float> out(static_cast<std::size_t>(t * heads * d), NAN), lse(static_cast<std::size_t>(t * heads), NAN);
+  run_rotate_and_write({kind, qkv.data(), positions.data(), row_pages.data(), cos.data(), sin.data(), pages.data(), bytes,
+                        heads, kv_heads, d, nullptr, nullptr, 0.0f}, t);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+  run_attend_pages({kind, qkv.data(), pages.data(), bytes, heads, kv_heads, d, scale, window, out.data(), lse.data()},
+                   table.data(), 3, cu.data(), lengths.data(), 2);
+  double worst = 0;
+  for (int64_t row = 0; row < t; ++row) {
+    const int64_t start = row < cu[1] ? 0 : cu[1], oldest = window == 0 ? start : std::max(start, row - window + 1);
+    for (int64_t h = 0; h < heads; ++h) {
+      std::vector<double> mixed(static_cast<std::size_t>(d), 0.0);
+      double total = 0;
+      for (int64_t key = oldest; key <= row; ++key) {
+        const float* q = qkv.data() + row * width + h * d;
+        const float* k = qkv.data() + key * width + (heads + h / (heads / kv_heads)) * d;
+        double score = 0;
+        for (int64_t i = 0; i < d; ++i) score += double{q[i]} * k[i];
+        const double weight = std::exp(score * scale);
+        total += weight;
+        for (int64_t i = 0; i < d; ++i) mixed[static_cast<std::size_t>(i)] += weight * k[kv_heads * d + i];
+      }
+      for (int64_t i = 0; i < d; ++i) {
+        const auto at = static_cast<std::size_t>((row * heads + h) * d + i);
+        const double error = std::fabs(out[at] - mixed[static_cast<std::size_t>(i)] / total);
+        worst = error <= worst ? worst : error;
+      }
+      const double error = std::fabs(lse[static_cast<std::size_t>(row * heads + h)] - std::log(total));
+      worst = error <= worst ? worst : error;
+    }
+  }
+  expect("attention over pages", worst, limit);
+}
+
+void check_merge() {
+  const auto a = normal(3 * 2 * 5), b = normal(3 * 2 * 5), lse_a = normal(3 * 2), lse_b = normal(3 * 2);
+  std::vector<float> out(a.size(), NAN), lse(lse_a.size(), NAN);
+  run_merge({a.data(), lse_a.data(), b.data(), lse_b.data(), 2, 5, out.data(), lse.data()}, 3);
+  double worst = 0;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const double x = std::exp(double{lse_a[i / 5]}), y = std::exp(double{lse_b[i / 5]});
+    worst = std::max(worst, std::fabs(out[i] - (a[i] * x + b[i] * y) / (x + y)));
+  }
+  expect("merge", worst, 1e-6);
+}
+
 void check_norm(int64_t t, int64_t width) {
   const auto x = normal(t * width), gain = normal(width), bias = normal(width);
   std::vector<float> out(x.size(), NAN);
@@ -159,6 +220,14 @@ int main() {
       check_linear(WeightKind::int4, 32, t, k, n, 0.8);
       check_norm(t, k);
     }
+    for (const auto [heads, kv_heads, d] : {std::array<int64_t, 3>{4, 2, 24}, {3, 3, 64}, {7, 1, 80}}) {
+      for (const int64_t window : {0, 67}) {
+        check_pages(PageKind::f32, heads, kv_heads, d, window, 1e-5);
+        check_pages(PageKind::bf16, heads, kv_heads, d, window, 0.05);
+        check_pages(PageKind::int8, heads, kv_heads, d, window, 0.1);
+      }
+    }
+    check_merge();
     for (const bool reduced : {false, true}) {
       check_attend(2, 32, reduced, reduced ? 0.05 : 1e-5);
       check_attend(1, 5, reduced, reduced ? 0.05 : 1e-5);

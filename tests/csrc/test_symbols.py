@@ -52,7 +52,7 @@ def build(compiler: str, flags: list[str], isas: dict[str, list[str]], tmp_path:
             [compiler, *FLAGS, *flags, *options, str(CSRC / f"isa_{name}.cpp"), "-o", str(objects[-1])], check=True
         )
     program = tmp_path / "kernel_check"
-    plain = [CSRC / f"{name}.cpp" for name in ("dispatch", "pool", "linear", "elementwise", "attend")]
+    plain = [CSRC / f"{name}.cpp" for name in ("dispatch", "pool", "linear", "elementwise", "attend", "pages")]
     sources = [str(path) for path in (CSRC / "tests" / "kernel_check.cpp", *plain, *objects)]
     subprocess.run([compiler, "-std=c++20", "-O1", "-g", *flags, *sources, "-o", str(program), "-pthread"], check=True)
     return program

@@ -26,6 +26,9 @@ _PLACES = {
     "pack": ("linear", "pack"),
     "linear": ("linear", "linear"),
     "encode_attention": ("attend", "encode_attention"),
+    "rotate_and_write": ("attend", "rotate_and_write"),
+    "attend_pages": ("attend", "attend_pages"),
+    "merge": ("attend", "merge"),
     "score_topk": ("score", "topk"),
     "score_shortlist": ("score", "shortlist"),
     "sample": ("sample", "sample"),
@@ -44,6 +47,9 @@ class Table:
     pack: Callable[..., Any]
     linear: Callable[..., Any]
     encode_attention: Callable[..., Any]
+    rotate_and_write: Callable[..., Any]
+    attend_pages: Callable[..., Any]
+    merge: Callable[..., Any]
     score_topk: Callable[..., Any]
     score_shortlist: Callable[..., Any]
     sample: Callable[..., Any]

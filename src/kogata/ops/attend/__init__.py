@@ -1,62 +1,21 @@
-"""Bidirectional attention over packed sequences of different lengths: no padding is computed.
+"""Attention: bidirectional over packed sequences (the encoder's), causal over a cache of pages (the decoder's).
 
-Shapes: T tokens of all sequences packed, H = n_heads * D width, D head width, S sequences. float32, C-contiguous.
+Row contract: a token's result is the same bits whatever the other tokens, the chunking and the number of threads.
 """
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from kogata.ops.attend.encode import encode_attention
+from kogata.ops.attend.layout import PAGE_TOKENS, PageKind, page_bytes
+from kogata.ops.attend.pages import attend_pages, merge, new_pages, rotate_and_write
 
-import numpy as np
-from numpy.typing import NDArray
-
-from kogata.ops import dispatch
-
-__all__ = ["encode_attention"]
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
-
-
-@overload
-def encode_attention(
-    qkv_T3H: Floats,
-    cu_seqlens: Ints,
-    n_heads: int,
-    *,
-    reduced: bool = ...,
-    with_lse: Literal[False] = ...,
-    out_TH: Floats | None = ...,
-) -> Floats: ...
-@overload
-def encode_attention(
-    qkv_T3H: Floats,
-    cu_seqlens: Ints,
-    n_heads: int,
-    *,
-    reduced: bool = ...,
-    with_lse: Literal[True],
-    out_TH: Floats | None = ...,
-) -> tuple[Floats, Floats]: ...
-def encode_attention(
-    qkv_T3H: Floats,
-    cu_seqlens: Ints,
-    n_heads: int,
-    *,
-    reduced: bool = False,
-    with_lse: bool = False,
-    out_TH: Floats | None = None,
-) -> Floats | tuple[Floats, Floats]:
-    """softmax(q k^T / sqrt(D)) v of every head, each token over all tokens of its own sequence.
-
-    Rows of qkv are q, k, v side by side, heads side by side inside; cu_seqlens int32 [S + 1] runs from 0 to T.
-    `reduced` allows bf16 products where the instruction set has them. With `with_lse` also the log of each softmax's
-    denominator,
-    [T, n_heads], with which results over disjoint keys merge. A token's result depends on its sequence alone.
-    Raises ValueError for shapes, TypeError for types that do not fit.
-    """
-    n_tokens, width = len(qkv_T3H), qkv_T3H.shape[1] // 3
-    out = np.empty((n_tokens, width), np.float32) if out_TH is None else out_TH
-    lse = np.empty((n_tokens, n_heads), np.float32) if with_lse else None
-    dispatch.table().encode_attention(qkv_T3H, cu_seqlens, n_heads, reduced, out, lse)
-    return out if lse is None else (out, lse)
+__all__ = [
+    "PAGE_TOKENS",
+    "PageKind",
+    "attend_pages",
+    "encode_attention",
+    "merge",
+    "new_pages",
+    "page_bytes",
+    "rotate_and_write",
+]

@@ -172,3 +172,20 @@ def test_proof_is_quick() -> None:
     made = 0 if found is None else int((found < NEVER).sum())
     print(f"{len(rows):,} merges in {took:.2f} s, {made:,} tokens that merges make")
     assert took < 5
+
+
+def test_files_made_to_take_long_are_left_alone() -> None:
+    """Tokens 200.. are each one letter before the last, then each of those gets the letter 199 behind it: whether that
+    is how it is made shows only when all of the token is taken apart."""
+    places = {}
+    for n in (30, 300):
+        inner = [(i % 198, 198 if i == 0 else 199 + i, 200 + i) for i in range(n)]
+        outer = [(200 + i, 199, 200 + n + i) for i in range(n)]
+        sizes = np.array([1] * 200 + [2 + i for i in range(n)] + [3 + i for i in range(n)])
+        began = time.perf_counter()
+        places[n] = canonical_places(np.array(inner + outer, np.int64), sizes)
+        print(f"{n} levels: {time.perf_counter() - began:.2f} s")
+        assert time.perf_counter() - began < 20
+    assert places[30] is not None
+    assert places[30][200:].tolist() == list(range(60))
+    assert places[300] is None

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from kogata.text.bpe import GPT2_PATTERN, KNOWN_PATTERNS
+from kogata.text.bpe import CASED_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, QWEN_PATTERN
 
 TEXTS = [
     "The tide gauge at Chioggia was read every hour; it's 1234567 mm, isn't it? We'll see what they've DONE.",
@@ -22,17 +22,7 @@ QWEN_WORDS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response
 GEMMA_CONTROLS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 
 
-def pattern_with(part: str) -> str:
-    (found,) = [pattern for pattern in KNOWN_PATTERNS if part in pattern and "Lu" not in pattern]
-    return found
-
-
-PATTERNS = {
-    "gpt2": GPT2_PATTERN,
-    "llama3": pattern_with("|\\p{N}{1,3}|"),
-    "qwen": pattern_with("|\\p{N}|"),
-    "cased": next(pattern for pattern in KNOWN_PATTERNS if "Lu" in pattern),
-}
+PATTERNS = {"gpt2": GPT2_PATTERN, "llama3": LLAMA3_PATTERN, "qwen": QWEN_PATTERN, "cased": CASED_PATTERN}
 
 
 @cache

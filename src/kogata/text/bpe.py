@@ -28,15 +28,17 @@ from kogata.text.tokenizer import Ids
 from kogata.text.vocabulary import byte_tokens
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_CASED = (
+CASED_PATTERN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LLAMA3_PATTERN = _WORDS % r"\p{N}{1,3}"
+QWEN_PATTERN = _WORDS % r"\p{N}"
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 #: GPT-2, Llama 3 (also BitNet 2B4T), Qwen 2 and 3, GPT-4o and Llama 4. All leave no character between their matches,
 #: which matters: tiktoken drops what is not matched, ``tokenizers`` keeps it.
-KNOWN_PATTERNS = frozenset({GPT2_PATTERN, _WORDS % r"\p{N}{1,3}", _WORDS % r"\p{N}", _CASED})
+KNOWN_PATTERNS = frozenset({GPT2_PATTERN, LLAMA3_PATTERN, QWEN_PATTERN, CASED_PATTERN})
 
 # tiktoken's engine keeps a way back for every space that \s+ took, and gives up after a million of them. The first
 # blocks of 256 that are followed by another 256 are never given back, so taking them at once changes no match.
@@ -45,6 +47,8 @@ _LONG_TRAILING_SPACE = r"(?:\s{256}(?=\s{256}))*+\s+(?!\S)"
 
 _NEVER = np.iinfo(np.int64).max
 _BYTE = -1
+_MOST_STEPS = 30_000  # of some 30 us; 150,000 merges trained on text take some 1,500
+_LONGEST_TOKEN = 1000  # of which all splits are tried
 
 
 class ByteLevelBpe:
@@ -153,6 +157,8 @@ def _ranks(model: dict[str, Any]) -> tuple[dict[bytes, int], NDArray[np.int32]] 
             if pairs is None:
                 pairs = set(map(tuple, merges_M3[:, :2].tolist()))
                 by_bytes = {token: place for place, token in enumerate(tokens) if token is not None}
+            if len(token) > _LONGEST_TOKEN:
+                return None
             splits = ((by_bytes.get(token[:i]), by_bytes.get(token[i:])) for i in range(1, len(token)))
             if any(None not in split and split not in pairs for split in splits):
                 return None
@@ -179,7 +185,8 @@ def canonical_places(merges_M3: NDArray[np.int64], sizes_V: NDArray[np.int64]) -
 
     Returns:
         int64 [V], -1 for single bytes and 2^63 - 1 for what merges never make. None where a token is made before its
-        parts (time then is not the order of the merges, and nothing is proven), or a pair stands there twice.
+        parts (time then is not the order of the merges, and nothing is proven), where a pair stands there twice, and
+        where looking would take long, as only files made for that do.
     """
     n_tokens = len(sizes_V)
     place_V = np.full(n_tokens, _NEVER)
@@ -202,6 +209,7 @@ def canonical_places(merges_M3: NDArray[np.int64], sizes_V: NDArray[np.int64]) -
     joined_sizes_M = sizes_V[merges_M3[:, 2]]
     by_size_M = np.argsort(joined_sizes_M, kind="stable")
     borders = np.flatnonzero(np.diff(joined_sizes_M[by_size_M])) + 1
+    steps = 0
     for rows_R in np.split(by_size_M, borders):  # a token's parts are shorter than it
         a_R, b_R, joined_R = merges_M3[rows_R].T
         made_R = np.maximum(place_V[a_R], place_V[b_R])
@@ -211,6 +219,9 @@ def canonical_places(merges_M3: NDArray[np.int64], sizes_V: NDArray[np.int64]) -
         todo_R = np.arange(len(rows_R))
         x_R, y_R = a_R.copy(), b_R.copy()
         while len(todo_R):
+            steps += 1
+            if steps > _MOST_STEPS:
+                return None
             x, y = x_R[todo_R], y_R[todo_R]
             in_a = place_V[x] > place_V[y]
             undone = np.maximum(place_V[x], place_V[y])

@@ -35,7 +35,8 @@ def test_attention_and_its_denominator_match_torch(isa, lengths, heads, width, s
         q, k, v = torch.tensor(qkv[a:b]).double().reshape(-1, 3, heads, width).permute(1, 2, 0, 3)
         want = torch.nn.functional.scaled_dot_product_attention(q, k, v).permute(1, 0, 2).reshape(-1, heads * width)
         scores = q @ k.mT / width**0.5
-        assert np.abs(out[a:b] - want.numpy()).max() <= 1e-5 * max(1.0, scale**2)
+        # A score's rounding grows with scale^2, and moves a result that grows with scale.
+        assert np.abs(out[a:b] - want.numpy()).max() <= 1e-5 * max(1.0, scale**3)
         assert np.abs(lse[a:b] - torch.logsumexp(scores, -1).T.numpy()).max() <= 1e-5 * max(1.0, scale**2)
 
 

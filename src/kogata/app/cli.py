@@ -79,6 +79,60 @@ def _search_options(command: F) -> F:
     return command
 
 
+def _writing_options(command: F) -> F:
+    for option in (
+        click.option(
+            "--kv",
+            type=click.Choice(["bf16", "int8", "f32"]),
+            default="bf16",
+            show_default=True,
+            help="Storage of keys and values; int8 takes half the memory.",
+        ),
+        click.option("--context", type=int, metavar="N", help="Most tokens of a text. Default: what the model takes."),
+        click.option(
+            "--quantize",
+            "quantise",
+            type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+            default="auto",
+            show_default=True,
+            help="Storage of weights that are not ternary.",
+        ),
+        click.option("--threads", type=int, metavar="N", help="Threads to use. Default: the cores there are."),
+        click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text (repeat)."),
+        click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
+        click.option("--repetition-penalty", type=float, default=1.0, metavar="X", help="Above 1: repeat less."),
+        click.option(
+            "--min-p", type=float, default=0.0, metavar="X", help="Leave out tokens far less likely than the best."
+        ),
+        click.option(
+            "--top-p", type=float, default=1.0, metavar="X", help="Choose from the fewest tokens that hold this share."
+        ),
+        click.option("--top-k", type=int, default=0, metavar="N", help="Choose from the N likeliest tokens; 0: all."),
+        click.option(
+            "--temperature",
+            type=float,
+            default=0.8,
+            show_default=True,
+            metavar="X",
+            help="0: always the likeliest token.",
+        ),
+        click.option(
+            "--max-tokens", type=int, metavar="N", help="Most tokens of an answer. Default: what the context holds."
+        ),
+        click.option("--system", metavar="TEXT", help="What the model is told before the conversation."),
+    ):
+        command = option(command)
+    return command
+
+
+def _split_writing(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a writing command, those of loading and of sampling apart."""
+    loading = {name: options.pop(name) for name in ("kv", "context", "quantise", "threads")}
+    names = ("stop", "seed", "repetition_penalty", "min_p", "top_p", "top_k", "temperature", "max_tokens")
+    sampling = {name: options.pop(name) for name in names}
+    return {**options, "loading": loading, "sampling": sampling}
+
+
 @click.group(
     cls=_InOrder,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -234,6 +288,92 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
     from kogata.app.serve import command
 
     return command.run(paths, **options)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Put this file before the prompt (repeat).")
+@click.option("--raw", is_flag=True, help="Continue the text as it is, also where the model knows conversations.")
+@_writing_options
+@_json_option
+def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: Any) -> int:
+    """Let a model answer or continue a text.
+
+    MODEL is a folder in Hugging Face's layout or a hub id: Llama, Qwen 2 and 3, Gemma 3, BitNet b1.58 and other
+    ternary models. One that has a chat template gets the prompt as a question; others continue it.
+
+    \b
+    Examples:
+      kogata run microsoft/bitnet-b1.58-2B-4T "Why is the sky blue?"
+      kogata run ./model --raw --max-tokens 100 "Once upon a time"
+      kogata run ./model -f report.txt "Sum this up in three sentences."
+      git diff | kogata run ./model --system "Write a commit message."
+    """
+    from kogata.app import writing
+
+    text = writing.prompt_of([_utf8(word) for word in prompt], files)
+    options = _split_writing(options)
+    return writing.run(model, text, **options)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("directory", metavar="DIR")
+@click.option(
+    "--quantize",
+    "quantise",
+    type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+    default="auto",
+    show_default=True,
+    help="Storage of weights that are not ternary; auto: bf16.",
+)
+@click.option(
+    "--head",
+    type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+    default="auto",
+    show_default=True,
+    help="Storage of embedding and head; auto: int8 in ternary models.",
+)
+@click.option(
+    "--ternary",
+    type=click.Choice(["auto", "ternary", "trits"]),
+    default="auto",
+    show_default=True,
+    help="Ternary weights at two bits, or five to a byte; auto: what is faster here.",
+)
+@_json_option
+def convert(model: str, directory: str, **options: Any) -> int:
+    """Pack a model into a folder of its own, which then opens at once.
+
+    \b
+    Examples:
+      kogata convert microsoft/bitnet-b1.58-2B-4T ./bitnet
+      kogata convert meta-llama/Llama-3.2-1B ./llama --quantize int4
+
+    The folder can be carried to any machine. Give it to kogata run and kogata chat as MODEL.
+    """
+    from kogata.app import writing
+
+    return writing.convert(model, directory, **options)
+
+
+@cli.command()
+@click.argument("model")
+@_writing_options
+def chat(model: str, **options: Any) -> int:
+    """Talk with a model in the terminal.
+
+    \b
+    Examples:
+      kogata chat microsoft/bitnet-b1.58-2B-4T
+      kogata chat ./model --system "Answer in Japanese." --temperature 0
+
+    Ctrl-C stops an answer, Ctrl-D ends the conversation.
+    """
+    from kogata.app import writing
+
+    return writing.chat(model, **_split_writing(options))
 
 
 @cli.command()

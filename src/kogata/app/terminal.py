@@ -66,6 +66,11 @@ def safe_line(text: str) -> str:
     return _UNSAFE.sub(_show, text)
 
 
+def safe_lines(text: str) -> str:
+    """Like :func:`safe_line`, with newlines and tabs as they are: for a text of several lines."""
+    return "".join(part if part in ("\n", "\t") else safe_line(part) for part in re.split("([\n\t])", text))
+
+
 def safe_path(path: str | bytes) -> str:
     """A path on one line: control characters as pictures (a newline is ``␊``), bytes that are no UTF-8 as ``�``."""
     text = os.fsdecode(path)

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kogata.errors import ModelError
+from kogata.errors import BadInput, ModelError
 from kogata.weights.checkpoint import DecoderCheckpoint, EncoderCheckpoint
 from kogata.weights.files import unreadable
 from kogata.weights.tensors import FloatTensor, Q4Tensor, TernaryTensor
+
+if TYPE_CHECKING:
+    from kogata.weights.packed import PackedDecoder, Quantise, Ternary
 
 __all__ = [
     "DecoderCheckpoint",
@@ -19,6 +23,7 @@ __all__ = [
     "FloatTensor",
     "Q4Tensor",
     "TernaryTensor",
+    "convert_decoder",
     "load_decoder",
     "load_encoder",
 ]
@@ -49,21 +54,52 @@ def load_encoder(source: str | os.PathLike[str] = "default") -> EncoderCheckpoin
     return huggingface.load_directory(directory, name)
 
 
-def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint:
-    """A model that writes.
+def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint | PackedDecoder:
+    """A model that writes, packed already where it comes from ``kogata convert``.
 
     Args:
-        source: A directory in Hugging Face's layout, or a hub id ``owner/name``, which is fetched once and then read
-            from the hub's cache.
+        source: A directory in Hugging Face's layout or of ``kogata convert``, or a hub id ``owner/name``, which is
+            fetched once and then read from the hub's cache.
 
     Raises:
         ModelError: There is no such model, or it is damaged, contradictory or of a kind that cannot be run.
     """
-    from kogata.weights import decoder
+    from kogata.weights import decoder, packed
 
     hint = "A model's directory, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
     directory, name = _find(source, hint, "Fetch it once while online, or give a model's directory.")
+    if (directory / packed.NAME).exists():
+        return packed.load_packed(directory)
     return decoder.load_directory(directory, name)
+
+
+def convert_decoder(
+    source: str | os.PathLike[str], directory: Path, *, quantise: Quantise = "auto", head: Quantise = "auto",
+    ternary: Ternary = "auto",
+) -> PackedDecoder:  # fmt: skip
+    """Packs a model and writes it to a directory of its own, which opens by mapping it.
+
+    Args:
+        source: As of :func:`load_decoder`.
+        directory: Where to; must not exist.
+        quantise, head, ternary: As of :func:`kogata.weights.packed.pack_decoder`.
+
+    Raises:
+        BadInput: The directory is there already, or the model is converted already.
+        ModelError: As of :func:`load_decoder`, or the directory cannot be written.
+    """
+    from kogata.weights import decoder, packed
+    from kogata.weights.directory import read_tokenizer
+
+    if os.path.lexists(directory):
+        raise BadInput(f"{directory} is there already; name a folder that is not.")
+    found, name = _find(source, "A model's directory or a hub id is accepted.", "Fetch it once while online.")
+    if (found / packed.NAME).exists():
+        raise BadInput(f"{found} is converted already.")
+    checkpoint = decoder.load_directory(found, name)
+    made = packed.pack_decoder(checkpoint, quantise=quantise, head=head, ternary=ternary)
+    packed.save_packed(made, read_tokenizer(found), directory)
+    return made
 
 
 def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple[Path, str | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from kogata.weights.tensors import FloatTensor
 _LARGEST_HEADER = 32 * 2**20
 _LARGEST_NUMBER = 2**48
 _MOST_DIMENSIONS = 8
+_LINE = 64  # bytes of a cache line
 
 #: Type names of the format -> how numpy holds them. bfloat16 crosses as uint16: numpy has no such type.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -147,6 +149,39 @@ def to_f32(array: NDArray[Any], dtype: str) -> FloatTensor:
         return wide.view(np.float32)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the caller refuses
         return array.astype(np.float32)
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes a file of arrays and waits until it is on the disk.
+
+    Data starts at a multiple of 64 bytes, and arrays that are whole cache lines come first, so that all of those do.
+
+    Args:
+        path: The file; replaced if it is there.
+        arrays: uint8, int32 or float32.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    names = {np.dtype(np.uint8): "U8", np.dtype(np.int32): "I32", np.dtype(np.float32): "F32"}
+    ordered = sorted(arrays.items(), key=lambda item: item[1].nbytes % _LINE != 0)
+    header: dict[str, Any] = {}
+    at = 0
+    for name, array in ordered:
+        header[name] = {
+            "dtype": names[array.dtype],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
+        }
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % _LINE)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, array in ordered:
+            file.write(np.ascontiguousarray(array).data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def open_sharded(index: Path) -> dict[str, SafetensorsFile]:

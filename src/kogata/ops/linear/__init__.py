@@ -22,8 +22,9 @@ import numpy as np
 
 from kogata.ops import dispatch
 from kogata.ops.linear.packed import CodedWeight, Floats, Glu, Kind, PackedLinear
+from kogata.ops.linear.packed import sizes as packed_sizes
 
-__all__ = ["CodedWeight", "Glu", "Kind", "PackedLinear", "linear", "pack"]
+__all__ = ["CodedWeight", "Glu", "Kind", "PackedLinear", "linear", "pack", "packed_sizes"]
 
 
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int = 0, bias_N: Floats | None = None) -> PackedLinear:

@@ -6,35 +6,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kogata import _native
-from kogata.ops.linear.packed import TERNARY, CodedWeight, Floats, Glu, Kind, PackedLinear, check, padded_shape
+from kogata.ops.linear.packed import CodedWeight, Floats, Glu, Kind, PackedLinear, sizes
 
 
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int, bias_N: Floats | None) -> PackedLinear:
     n, k = weight_NK.shape
-    check(kind, n, k, group)
-    rows, depth = padded_shape(kind, n, k, group)
-    integers = kind in ("int8", "int4")
-    scaled = integers or kind in TERNARY
-    groups = depth // group if group else 1
+    data, scales, sums, code_sums = sizes(kind, n, k, group)
     packed = PackedLinear(
         kind=kind,
         n_out=n,
         n_in=k,
         group=group,
-        data_B=aligned(_native.packed_bytes(kind, n, k, group)),
-        scales=np.empty(rows * groups if scaled else 0, np.float32),
-        sums_N=np.empty(rows if integers and group else 0, np.float32),
-        code_sums_N=np.empty(rows if integers and not group else 0, np.int32),
+        data_B=aligned(data),
+        scales=np.empty(scales, np.float32),
+        sums_N=np.empty(sums, np.float32),
+        code_sums_N=np.empty(code_sums, np.int32),
         bias_N=bias_N,
     )
     arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N)
     if isinstance(weight_NK, np.ndarray):
         _native.pack_f32(kind, weight_NK, group, *arrays)
-    elif scaled:
+    elif scales:
         _native.pack_codes(kind, weight_NK.codes_i8(), weight_NK.scales_NG, group, *arrays)
     else:
-        scales = weight_NK.scales_NG
-        dense = weight_NK.codes_i8().reshape(n, scales.shape[1], -1) * scales[:, :, None]
+        by_group = weight_NK.scales_NG
+        dense = weight_NK.codes_i8().reshape(n, by_group.shape[1], -1) * by_group[:, :, None]
         _native.pack_f32(kind, np.ascontiguousarray(dense.reshape(n, k), np.float32), group, *arrays)
     return packed
 

@@ -124,6 +124,22 @@ def padded_shape(kind: Kind, n_out: int, n_in: int, group: int) -> tuple[int, in
     return -(-n_out // PANEL) * PANEL, -(-n_in // step) * step
 
 
+def sizes(kind: Kind, n_out: int, n_in: int, group: int) -> tuple[int, int, int, int]:
+    """Elements of the four arrays of packed weights: data_B, scales, sums_N, code_sums_N.
+
+    Raises:
+        ValueError: Storage kind, shape and group do not fit.
+    """
+    check(kind, n_out, n_in, group)
+    rows, depth = padded_shape(kind, n_out, n_in, group)
+    panels, step = rows // PANEL, STEP[kind]
+    data = panels * (depth // step) * PANEL * 4  # a step of any kind takes four bytes of a row
+    groups = depth // group if group else 1
+    integers = kind in ("int8", "int4")
+    scales = rows * groups if integers or kind in TERNARY else 0
+    return data, scales, rows if integers and group else 0, rows if integers and not group else 0
+
+
 def check(kind: str, n_out: int, n_in: int, group: int) -> None:
     """Raises ValueError where storage kind, shape and group do not fit."""
     if kind not in STEP:

@@ -1,0 +1,197 @@
+"""Prefill and decoding of ternary models beside llama.cpp: tokens a second, and the share of the machine's floor.
+
+    python bench/decoder_speed.py [--shape 2B4T|150M] [--threads 1 2] [--kinds TQ2_0 Q4_0]
+
+Random ternary weights of published shapes. Each side is a process of its own that is asked in turn, three rounds, the
+median counts. Decoding: 24 tokens one after another from an empty context, sampling left out on both sides. Prefill:
+512 tokens at once, the logits of the last alone. llama.cpp is llama-cpp-python's, built from source on this machine,
+its embedding and head at 8 bits (Q8_0), with flash attention off and on. The floor of decoding is the bytes of all
+weights over the bandwidth measured in the same run; prefill is compared with the int8 peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import _decoders
+import _facts
+
+CACHE = Path(os.environ.get("KOGATA_BENCH_CACHE", Path.home() / ".cache" / "kogata-bench"))
+DECODED, PREFILLED, ROUNDS = 24, 512, 3
+
+
+# --- the sides, each in its own process: a line of JSON in, a line of JSON out
+
+
+def ours(shape: str, ternary: str, head: str) -> None:
+    from kogata.ops import dispatch
+    from kogata.run.cache import Sequence
+    from kogata.run.decoder import Decoder, Step
+    from kogata.weights.packed import pack_decoder
+
+    began = time.perf_counter()
+    packed = pack_decoder(_decoders.checkpoint(shape), ternary=ternary, head=head)  # type: ignore[arg-type]
+    decoder = Decoder(packed, context=4096)
+    answer({"load_s": time.perf_counter() - began, "bytes": packed.nbytes})
+    ids = np.random.default_rng(1).integers(0, decoder.config.vocab_size, PREFILLED)
+    pool = decoder.pool(1024)
+    for asked in questions():
+        dispatch.set_threads(asked["threads"])
+        text = Sequence()
+        pool.reserve(text, PREFILLED + DECODED)
+        began = time.perf_counter()
+        if asked["what"] == "prefill":
+            decoder.forward(Step([text], [ids], [1]), pool)
+        else:
+            for n in range(DECODED):
+                decoder.forward(Step([text], [ids[n : n + 1]], [1]), pool)
+        took = time.perf_counter() - began
+        pool.release(text)
+        answer({"seconds": took})
+
+
+def theirs(path: str, flash: bool) -> None:
+    import ctypes
+
+    import llama_cpp as lib
+
+    lib.llama_backend_init()
+    settings = lib.llama_model_default_params()
+    began = time.perf_counter()
+    model = lib.llama_model_load_from_file(path.encode(), settings)
+    assert model, path
+    n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    answer({"load_s": time.perf_counter() - began, "bytes": Path(path).stat().st_size})
+    ids = np.random.default_rng(1).integers(0, n_vocab, PREFILLED).astype(np.int32)
+    contexts: dict[int, Any] = {}
+    for asked in questions():
+        threads = asked["threads"]
+        if threads not in contexts:
+            options = lib.llama_context_default_params()
+            options.n_ctx, options.n_batch, options.n_ubatch = 1024, PREFILLED, PREFILLED
+            options.n_threads = options.n_threads_batch = threads
+            options.flash_attn_type = 1 if flash else 0
+            contexts[threads] = lib.llama_init_from_model(model, options)
+        context = contexts[threads]
+        lib.llama_memory_clear(lib.llama_get_memory(context), True)
+        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        began = time.perf_counter()
+        if asked["what"] == "prefill":
+            assert lib.llama_decode(context, lib.llama_batch_get_one(pointer, PREFILLED)) == 0
+        else:
+            for n in range(DECODED):
+                one = ids[n : n + 1].ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+                assert lib.llama_decode(context, lib.llama_batch_get_one(one, 1)) == 0
+        lib.llama_get_logits_ith(context, -1)  # waits for them
+        answer({"seconds": time.perf_counter() - began})
+
+
+def questions() -> Any:
+    for line in sys.stdin:
+        yield json.loads(line)
+
+
+def answer(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)
+
+
+class Side:
+    """One side, asked by lines."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--side", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.loaded = self._answer()
+
+    def ask(self, what: str, threads: int) -> float:
+        """Seconds."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"what": what, "threads": threads}) + "\n")
+        self._process.stdin.flush()
+        return float(self._answer()["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended with {self._process.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=_decoders.SIZES, default="2B4T")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--kinds", nargs="*", default=["TQ2_0", "Q4_0"], help="of llama.cpp")
+    parser.add_argument("--side", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        kind, *rest = given.side
+        if kind == "ours":
+            ours(*rest)
+        else:
+            theirs(rest[0], rest[1] == "on")
+        return
+    from kogata.ops import dispatch, measure
+
+    _facts.require_native()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    sides = [
+        Side(f"kogata {ternary}, {head} head", "ours", given.shape, ternary, head)
+        for ternary, head in (("ternary", "int8"), ("trits", "int8"), ("trits", "int4"))
+    ]
+    for kind in given.kinds:
+        file = _decoders.gguf(given.shape, kind, CACHE)
+        sides += [Side(f"llama.cpp {kind}, flash {flash}", "theirs", str(file.path), flash) for flash in ("off", "on")]
+    config = _decoders.config(given.shape)
+    n_weights = sum(int(np.prod(p.shape)) for p in config.parameters() if "layers" in p.name)
+    table: dict[str, Any] = {}
+    for threads in given.threads:
+        seconds: dict[tuple[str, str], list[float]] = {}
+        bandwidths, peaks = [], []
+        for _ in range(ROUNDS):
+            dispatch.set_threads(threads)
+            bandwidths.append(measure.bandwidth())
+            peaks.append(measure.peaks()["int8"])
+            for what in ("decode", "prefill"):
+                for side in sides:
+                    seconds.setdefault((side.name, what), []).append(side.ask(what, threads))
+        bandwidth, peak = statistics.median(bandwidths), statistics.median(peaks)
+        print(f"{given.shape}, {threads} threads: {bandwidth:.1f} GB/s, int8 peak {peak:.0f} GOP/s")
+        for side in sides:
+            decode = statistics.median(seconds[side.name, "decode"]) / DECODED
+            prefill = statistics.median(seconds[side.name, "prefill"])
+            row = {
+                "decode_tokens_per_s": 1 / decode, "prefill_tokens_per_s": PREFILLED / prefill,
+                "bytes": side.loaded["bytes"], "decode_floor_share": side.loaded["bytes"] / bandwidth / 1e9 / decode,
+                "prefill_peak_share": 2 * n_weights * PREFILLED / prefill / 1e9 / peak, "load_s": side.loaded["load_s"],
+            }  # fmt: skip
+            table.setdefault(str(threads), {"bandwidth_gb_s": bandwidth, "int8_gop_s": peak})[side.name] = row
+            decoding = f"{row['decode_tokens_per_s']:7.1f}/s ({row['decode_floor_share']:4.0%} of floor)"
+            prefilling = f"{row['prefill_tokens_per_s']:7.1f}/s ({row['prefill_peak_share']:4.0%} of peak)"
+            print(f"  {side.name:32} decode {decoding}   prefill {prefilling}")
+    for side in sides:
+        side.close()
+    _facts.write(f"decoder_speed_{given.shape}", {"threads": table})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Tokens to logits: decoder-only models on our own kernels, without torch.
+
+One forward pass takes any mix of texts: the beginnings of some, the next token of others, their rows packed together. A
+row's result does not depend on the others (the row contract), so nobody sees which batch it was in.
+
+Shapes: T rows of a step, S texts, M pages of a text, H d_model, A n_heads * d_head, C n_kv_heads * d_head,
+F d_ff, V vocabulary, R rows whose logits are asked for, D d_head, P positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata.errors import BadInput, ModelError
+from kogata.ops import dispatch
+from kogata.ops.attend import PageKind, attend_pages, rotate_and_write
+from kogata.ops.elementwise import rms_norm
+from kogata.ops.linear import PackedLinear, linear
+from kogata.run.cache import PagePool, Sequence
+from kogata.run.rope import rope_tables
+from kogata.weights.packed import PackedDecoder
+
+__all__ = ["STEP_ROWS", "Decoder", "Step"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+Norm = tuple[Floats, float]
+
+STEP_ROWS = 512
+"""Most rows that go through the layers together: what the activations' memory is made for."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The rows of one forward pass.
+
+    Attributes:
+        texts: The texts, with pages reserved for what they get.
+        ids: The new tokens of each.
+        logits_of: How many of each text's last rows need logits: 1 as a rule, 0 while its beginning comes in parts.
+    """
+
+    texts: Several[Sequence]
+    ids: Several[Several[int] | Ints]
+    logits_of: Several[int]
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """Linears that read the same input and write side by side: one product where nothing stands between."""
+
+    parts: tuple[tuple[PackedLinear, Norm | None], ...]
+
+    def __call__(self, x: Floats, out: Floats, **before_and_after: Any) -> None:
+        if len(self.parts) == 1 and self.parts[0][1] is None:
+            linear(x, self.parts[0][0], out_TN=out, **before_and_after)
+            return
+        norm, residual = before_and_after.pop("norm", None), before_and_after.pop("residual_TN", None)
+        if norm is not None and before_and_after.get("glu") is None:
+            x = rms_norm(x, *norm)
+            norm = None
+        begin = 0
+        for packed, own in self.parts:
+            end = begin + packed.n_out
+            if norm is not None:  # behind a gated unit: the two norms are one after the other
+                raise ModelError("A norm of a linear's own behind a gated unit and its norm cannot be run.")
+            result = linear(x, packed, norm=own, **before_and_after)
+            out[:, begin:end] = result if residual is None else result + residual[:, begin:end]
+            begin = end
+
+
+@dataclass(frozen=True)
+class _Layer:
+    attention_norm: Norm
+    qkv: _Projection
+    q_gain: Floats | None
+    k_gain: Floats | None
+    out_norm: Norm | None  # before the linear
+    out: _Projection
+    post_attention: Norm | None
+    feed_norm: Norm
+    gate_up: _Projection
+    down_norm: Norm | None
+    down: _Projection
+    post_feed: Norm | None
+    rope: int  # which of the tables
+    window: int  # 0: full attention
+
+
+class Decoder:
+    """A model that continues texts, ready to run.
+
+    Args:
+        model: What to run.
+        threads: For all kernels of this process; by default what affinity and the container's quota allow.
+        context: Most tokens of a text; by default what the model was made for.
+    """
+
+    def __init__(self, model: PackedDecoder, *, threads: int | None = None, context: int | None = None) -> None:
+        if threads is not None:
+            dispatch.set_threads(threads)
+        config = model.config
+        self.name = model.name
+        self.identity = model.identity
+        self.config = config
+        self.context = config.context if context is None else context
+        self._embed = model.linears["embed"]
+        self._layers = [self._wire(model, i) for i in range(config.n_layers)]
+        self._norm = model.vectors["norm.weight"], config.norm_eps
+        self._head = _Projection(((model.linears["embed" if config.tied else "head"], self._own_norm(model, "head")),))
+        ropes = [config.rope] if config.window_rope is None else [config.rope, config.window_rope]
+        self._ropes = [rope_tables(rope, config.d_head, self.context) for rope in ropes]
+        self._memory: dict[str, Floats] = {}
+
+    def pool(self, n_tokens: int, kind: PageKind = "bf16") -> PagePool:
+        """Memory for the keys and values of so many tokens."""
+        return PagePool(self.config, kind, -(-n_tokens // 64))
+
+    def forward(self, step: Step, pool: PagePool) -> Floats:
+        """Logits, float32 [R, V], of the rows that were asked for, in order; the texts are longer afterwards.
+
+        Raises:
+            BadInput: A token is outside the vocabulary, or a text would become longer than the context.
+        """
+        config = self.config
+        counts = [len(ids) for ids in step.ids]
+        ids_T = np.concatenate([np.asarray(ids, np.int32) for ids in step.ids])
+        if len(ids_T) == 0:
+            return np.empty((0, config.vocab_size), np.float32)
+        if ids_T.min() < 0 or ids_T.max() >= config.vocab_size:
+            raise BadInput(f"A token is outside of {self.name}'s 0 to {config.vocab_size - 1}.")
+        ends = [text.length + count for text, count in zip(step.texts, counts, strict=True)]
+        if max(ends) > self.context:
+            raise BadInput(f"A text of {max(ends):,} tokens is longer than {self.name}'s context of {self.context:,}.")
+        cu_rows_S1 = np.zeros(len(counts) + 1, np.int32)
+        np.cumsum(counts, out=cu_rows_S1[1:])
+        positions_T = np.concatenate([np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, counts, strict=True)])
+        lengths_S = np.array(ends, np.int32)
+        table_SM = np.zeros((len(counts), max(len(text.pages) for text in step.texts)), np.int32)
+        for row, text in zip(table_SM, step.texts, strict=True):
+            row[: len(text.pages)] = text.pages
+        where = (pool.kind, table_SM, cu_rows_S1)
+        shape = (config.n_heads, config.n_kv_heads, config.d_head)
+
+        heads, kv_heads = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        hidden = self._embed.rows(ids_T)
+        if config.embed_scale != 1.0:
+            hidden *= np.float32(config.embed_scale)
+        qkv = self._array("qkv", len(ids_T), heads + 2 * kv_heads)
+        mixed = self._array("mixed", len(ids_T), heads)
+        middle = self._array("middle", len(ids_T), 2 * config.d_ff)
+        for i, layer in enumerate(self._layers):
+            cos_PD2, sin_PD2 = self._ropes[layer.rope]
+            pages = pool.layers_LPHB[i]
+            layer.qkv(hidden, qkv, norm=layer.attention_norm)
+            rotate_and_write(
+                qkv, positions_T, cos_PD2, sin_PD2, pages, *where, *shape, layer.q_gain, layer.k_gain, config.norm_eps
+            )
+            attend_pages(qkv, pages, *where, lengths_S, *shape, config.attention_scale, layer.window, mixed)
+            self._add(hidden, layer.out, mixed, layer.post_attention, norm=layer.out_norm)
+            layer.gate_up(hidden, middle, norm=layer.feed_norm)
+            self._add(hidden, layer.down, middle, layer.post_feed, norm=layer.down_norm, glu=config.activation)
+        for text, end in zip(step.texts, ends, strict=True):
+            text.length = end
+        wanted = [
+            row for end, n in zip(cu_rows_S1[1:].tolist(), step.logits_of, strict=True) for row in range(end - n, end)
+        ]
+        logits_RV = np.empty((len(wanted), config.vocab_size), np.float32)
+        if wanted:
+            self._head(np.ascontiguousarray(hidden[wanted]), logits_RV, norm=self._norm)
+        return logits_RV
+
+    def _add(self, hidden: Floats, projection: _Projection, x: Floats, post: Norm | None, **before: Any) -> None:
+        """hidden += post(projection(x))."""
+        if post is None:
+            projection(x, hidden, residual_TN=hidden, **before)
+            return
+        given = self._array("given", *hidden.shape)
+        projection(x, given, **before)
+        rms_norm(given, *post, residual_TH=hidden, out_TH=hidden)
+
+    def _array(self, name: str, n_rows: int, width: int) -> Floats:
+        """Memory for activations, [n_rows, width], reused from step to step."""
+        memory = self._memory.get(name)
+        if memory is None or memory.size < n_rows * width:
+            memory = self._memory[name] = np.empty(max(n_rows, 1) * width, np.float32)
+        return memory[: n_rows * width].reshape(n_rows, width)
+
+    # --- wiring
+
+    def _wire(self, model: PackedDecoder, i: int) -> _Layer:
+        config, vectors, layer = self.config, model.vectors, f"layers.{i}."
+
+        def norm(name: str) -> Norm:
+            return vectors[f"{layer}{name}.weight"], config.norm_eps
+
+        def project(*names: str) -> _Projection:
+            """The linear of the first name, or where that is not there those of the others."""
+            whole = layer + names[0]
+            parts = [whole] if whole in model.linears else [layer + name for name in names[1:]]
+            return _Projection(tuple((model.linears[part], self._own_norm(model, part)) for part in parts))
+
+        window = config.pattern[i] == "W"
+        return _Layer(
+            attention_norm=norm("attn.norm"),
+            qkv=project("attn.qkv", "attn.q", "attn.k", "attn.v"),
+            q_gain=vectors[f"{layer}attn.q_norm.weight"] if config.qk_norm else None,
+            k_gain=vectors[f"{layer}attn.k_norm.weight"] if config.qk_norm else None,
+            out_norm=norm("attn.sub_norm") if config.sub_norms else None,
+            out=project("attn.out"),
+            post_attention=norm("attn.post_norm") if config.post_norms else None,
+            feed_norm=norm("ffn.norm"),
+            gate_up=project("ffn.gate_up", "ffn.gate", "ffn.up"),
+            down_norm=norm("ffn.sub_norm") if config.sub_norms else None,
+            down=project("ffn.down"),
+            post_feed=norm("ffn.post_norm") if config.post_norms else None,
+            rope=1 if window and config.window_rope is not None else 0,
+            window=config.window if window else 0,
+        )
+
+    def _own_norm(self, model: PackedDecoder, name: str) -> Norm | None:
+        """The norm that a quantised linear has of its own."""
+        if not (self.config.linear_norms and self.config.is_quantised(name)):
+            return None
+        return model.vectors[f"{name}.norm.weight"], self.config.linear_norm_eps

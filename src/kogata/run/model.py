@@ -1,0 +1,169 @@
+"""A model that writes, for Python: load it, let it continue a text, talk with it, look at its logits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata.errors import BadInput
+from kogata.ops.attend import PageKind
+from kogata.run.cache import PAGE
+from kogata.run.cache import Sequence as CachedText
+from kogata.run.decoder import STEP_ROWS, Decoder, Step
+from kogata.run.engine import Engine
+from kogata.run.sampling import SamplingParams
+from kogata.text.chat import ChatTemplate
+from kogata.weights import load_decoder
+from kogata.weights.packed import PackedDecoder, Quantise, pack_decoder
+
+__all__ = ["Model", "load"]
+
+
+class Model:
+    """A decoder-only model, ready to run in this process.
+
+    Args:
+        packed: What to run.
+        threads: For all kernels of this process; by default what affinity and the container's quota allow.
+        context: Most tokens of a text; by default what the model was made for.
+        kv: Storage of keys and values: "bf16", "int8" (half of it), or "f32".
+    """
+
+    def __init__(
+        self,
+        packed: PackedDecoder,
+        *,
+        threads: int | None = None,
+        context: int | None = None,
+        kv: PageKind = "bf16",
+    ) -> None:
+        if context is not None and not 1 <= context <= packed.config.context:
+            raise BadInput(f"context is {context}; {packed.name} takes 1 to {packed.config.context:,} tokens.")
+        if kv not in ("bf16", "int8", "f32"):
+            raise BadInput(f"kv is {kv!r}; accepted: bf16, int8, f32.")
+        self.packed = packed
+        self.tokenizer = packed.tokenizer
+        self.decoder = Decoder(packed, threads=threads, context=context)
+        self.engine = Engine(self.decoder, packed.tokenizer, packed.stop_ids, kv=kv)
+        self._kv: PageKind = kv
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return self.packed.name
+
+    def tokens(self, text: str) -> NDArray[np.int32]:
+        """int32 [n]: a text as the model reads it, the token that every text begins with included.
+
+        What looks like a control token in the text is text.
+        """
+        ids = self.tokenizer.encode(text)
+        if self.packed.bos_id is None:
+            return ids
+        return np.concatenate(([np.int32(self.packed.bos_id)], ids)).astype(np.int32)
+
+    @overload
+    def generate(self, prompt: str, *, stream: Literal[False] = False, **params: Any) -> str: ...
+    @overload
+    def generate(self, prompt: str, *, stream: Literal[True], **params: Any) -> Iterator[str]: ...
+
+    def generate(self, prompt: str, *, stream: bool = False, **params: Any) -> str | Iterator[str]:
+        """The text that follows.
+
+        Args:
+            prompt: What the model continues.
+            stream: Give it in pieces, as it is written.
+            params: As of :class:`kogata.run.sampling.SamplingParams`: temperature, top_p, seed, stop, max_tokens, …
+
+        Raises:
+            BadInput: A parameter is not accepted, or the prompt is longer than the context.
+
+        >>> kogata.load("path/to/model").generate("Once upon a time", max_tokens=20, seed=1)  # doctest: +SKIP
+        """
+        return self._written(self.tokens(prompt), stream, params)
+
+    @overload
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[False] = False, **params: Any) -> str: ...
+    @overload
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[True], **params: Any) -> Iterator[str]: ...
+
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **params: Any
+    ) -> str | Iterator[str]:
+        """The assistant's answer to a conversation.
+
+        Args:
+            messages: Each with ``role`` ("system", "user", "assistant") and ``content``.
+            stream, params: As of :meth:`generate`.
+
+        Raises:
+            ModelError: The model has no chat template.
+            BadInput: The messages or a parameter are not accepted, or they are longer than the context.
+        """
+        return self._written(self.template.render_ids(messages, self.tokenizer), stream, params)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """What turns a conversation into a prompt.
+
+        Raises:
+            ModelError: The model has none.
+        """
+        return ChatTemplate(self.packed.chat_template, bos=self.packed.bos_token, eos=self.packed.eos_token)
+
+    def _written(self, prompt: NDArray[np.int32], stream: bool, params: Mapping[str, Any]) -> str | Iterator[str]:
+        sampling = SamplingParams(**params)
+        if sampling.n != 1:
+            raise BadInput(f"n is {sampling.n}; here one answer is given at a time.")
+        answers = self.engine.submit(prompt, sampling)
+        pieces = (piece.text for _, piece in self.engine.run(answers) if piece.text)
+        return pieces if stream else "".join(pieces)
+
+    def logits(self, tokens: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+        """float32 [T, V]: for each token of a text, the logits of the one after it.
+
+        Raises:
+            BadInput: There is no token, one that is not in the vocabulary, or more than the context takes.
+        """
+        ids = np.asarray(tokens, np.int32)
+        if ids.ndim != 1 or not len(ids):
+            raise BadInput("logits takes the ids of a text: a list of at least one whole number.")
+        pool = self.decoder.pool(len(ids) + PAGE, self._kv)
+        text = CachedText()
+        pool.reserve(text, len(ids))
+        parts = [ids[at : at + STEP_ROWS] for at in range(0, len(ids), STEP_ROWS)]
+        return np.concatenate([self.decoder.forward(Step([text], [part], [len(part)]), pool) for part in parts])
+
+
+def load(
+    model: str | os.PathLike[str],
+    *,
+    quantise: Quantise = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    kv: PageKind = "bf16",
+) -> Model:
+    """A model that writes.
+
+    Args:
+        model: A directory in Hugging Face's layout or of ``kogata convert``, or a hub id.
+        quantise: Storage of weights that are not ternary, as of :func:`kogata.weights.pack_decoder`.
+        threads, context, kv: As of :class:`Model`.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged or of a kind that cannot be run.
+        BadInput: An option is not accepted.
+    """
+    found = load_decoder(model)
+    if isinstance(found, PackedDecoder):
+        if quantise != "auto":
+            raise BadInput(f"quantise is {quantise!r}, but {found.name} is converted already.")
+        packed = found
+    else:
+        packed = pack_decoder(found, quantise=quantise)
+    return Model(packed, threads=threads, context=context, kv=kv)

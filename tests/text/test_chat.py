@@ -182,6 +182,9 @@ def test_control_put_together_from_pieces() -> None:
         "{{ m.content.split('|')|join('|') }}{{ m.content.title() }}{{ (m.content,)|string }}{{ m.content|indent }}"
         "{{ m.content|capitalize }}{{ [m.content]|sort|last }}{{ [m.content]|max }}{{ m|dictsort }}"
         "{{ [m.content]|map('lower')|join }}{{ [m.content]|lower }}{{ m|trim }}{{ [[m.content]]|replace('X', '') }}"
+        "{{ m.values() }}{{ [m.values()]|string }}{{ '%s' % (m.values(),) }}{{ '{}'.format(m.values()) }}"
+        "{{ '%s'|format(m.values()) }}{{ m.values()|join }}{{ strftime_now(m.content) }}{{ [m.items()]|upper }}"
+        "{{ m.content|last }}{{ m.content|unique|join }}{{ m.content|sort|join }}{{ '%r' % m.content }}{{ m.items() }}"
         "{{ raise_exception(1) if m.content is none else '' }}{% endfor %}"
     )
     for name, content in [

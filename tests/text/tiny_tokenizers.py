@@ -56,6 +56,21 @@ def byte_level(kind: str, vocab_size: int = 700) -> str:
 
 
 @cache
+def cut_several_times() -> str:
+    """As Falcon's: words are cut by one rule after another, which no single pattern does."""
+    made = Tokenizer.from_str(byte_level("gpt2"))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Punctuation(behavior="contiguous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Digits(individual_digits=False),
+            pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated"),
+        ]
+    )
+    return str(made.to_str())
+
+
+@cache
 def tiktoken_like() -> str:
     """As Llama 3's file is made from ranks: every split of a token is a merge, and words are looked up whole."""
     content = json.loads(byte_level("llama3"))
@@ -118,6 +133,7 @@ def every_kind() -> dict[str, str]:
     return {
         **{kind: byte_level(kind) for kind in PATTERNS},
         "tiktoken": tiktoken_like(),
+        "falcon": cut_several_times(),
         **{kind: sentencepiece(kind) for kind in ("llama2", "first", "gemma")},
         "unigram": unigram(),
     }

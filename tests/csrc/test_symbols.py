@@ -64,7 +64,7 @@ def build(compiler: str, flags: list[str], isas: dict[str, list[str]], tmp_path:
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path):
     avx512 = UNITS["avx512bf16"][:-1]
     units = {"scalar": [], **UNITS, "avx512vnni": avx512}
-    program = build("g++", ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"], units, tmp_path)
+    program = build("g++", ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], units, tmp_path)
     done = subprocess.run([str(program)], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "scalar" in done.stdout

@@ -57,7 +57,7 @@ def test_llm(server: Server, expected: np.ndarray, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     got = list(plugin.OpenAIEmbeddingModel("kogata", "default").embed_batch(TEXTS, key="none"))
     np.testing.assert_array_equal(np.array(got, np.float32), expected)
-    command = [sys.executable, "-m", "llm", "openai", f"{server.url}/v1", "--models"]
+    command = [sys.executable, "-m", "llm", "openai", "endpoint", f"{server.url}/v1", "--models"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert server.http.get("/v1/models").json()["data"][0]["id"] in done.stdout

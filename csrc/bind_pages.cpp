@@ -33,7 +33,8 @@ struct Pages {
   const int32_t *table, *cu_rows;
 
   Pages(int64_t rows, int64_t columns, const uint8_t* data, const int64_t (&pages_shape)[3], int64_t bytes,
-        const Array<const int32_t, 2>& page_table, const Ints& cu, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim)
+        const Array<const int32_t, 2>& page_table, const Ints& cu, int64_t n_heads, int64_t n_kv_heads,
+        int64_t head_dim)
       : n_rows(rows),
         n_pages(pages_shape[0]),
         table_width(static_cast<int64_t>(page_table.shape(1))),
@@ -43,7 +44,8 @@ struct Pages {
     require(n_kv_heads >= 1 && n_heads >= n_kv_heads && n_heads % n_kv_heads == 0 && n_heads <= 65536,
             "n_heads must be a multiple of n_kv_heads");
     require(columns == (n_heads + 2 * n_kv_heads) * head_dim, "qkv must be [T, (n_heads + 2 * n_kv_heads) * d_head]");
-    require(pages_shape[1] == n_kv_heads && pages_shape[2] == bytes, "pages must be [P, n_kv_heads, page_bytes(kind, d_head)]");
+    require(pages_shape[1] == n_kv_heads && pages_shape[2] == bytes,
+            "pages must be [P, n_kv_heads, page_bytes(kind, d_head)]");
     require(reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0, "pages must be aligned to 4 bytes");
     require(static_cast<int64_t>(cu.shape(0)) == n_sequences + 1, "cu_rows must be [S + 1] where page_table is [S, M]");
     require(cu_rows[0] == 0 && cu_rows[n_sequences] == n_rows, "cu_rows must run from 0 to the number of rows");
@@ -67,7 +69,8 @@ void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats si
   const Pages p(n_rows, static_cast<int64_t>(qkv.shape(1)), pages.data(), shape, bytes, page_table, cu_rows, n_heads,
                 n_kv_heads, head_dim);
   require(static_cast<int64_t>(positions.shape(0)) == n_rows, "positions must be [T]");
-  require(static_cast<int64_t>(cos.shape(1)) == head_dim / 2 && sin.shape(0) == cos.shape(0) && sin.shape(1) == cos.shape(1),
+  require(static_cast<int64_t>(cos.shape(1)) == head_dim / 2 && sin.shape(0) == cos.shape(0) &&
+              sin.shape(1) == cos.shape(1),
           "cos and sin must be [positions, d_head / 2]");
   for (const Gain* gain : {&q_gain, &k_gain}) {
     require(!*gain || static_cast<int64_t>((*gain)->shape(0)) == head_dim, "q_gain and k_gain must be [d_head]");
@@ -89,9 +92,10 @@ void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats si
   run_rotate_and_write(args, n_rows);
 }
 
-void attend_pages(Floats qkv, Array<const uint8_t, 3> pages, const std::string& kind, Array<const int32_t, 2> page_table,
-                  Ints cu_rows, Ints lengths, int64_t n_heads, int64_t n_kv_heads, int64_t head_dim, float scale,
-                  int64_t window, Array<float, 2> out, std::optional<Array<float, 2>> lse) {
+void attend_pages(Floats qkv, Array<const uint8_t, 3> pages, const std::string& kind,
+                  Array<const int32_t, 2> page_table, Ints cu_rows, Ints lengths, int64_t n_heads, int64_t n_kv_heads,
+                  int64_t head_dim, float scale, int64_t window, Array<float, 2> out,
+                  std::optional<Array<float, 2>> lse) {
   const int64_t bytes = bytes_of_page(kind, head_dim);
   const auto n_rows = static_cast<int64_t>(qkv.shape(0));
   const int64_t shape[3] = {static_cast<int64_t>(pages.shape(0)), static_cast<int64_t>(pages.shape(1)),

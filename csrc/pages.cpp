@@ -63,7 +63,7 @@ void run_attend_pages(const PagesArgs& args, const int32_t* page_table, int64_t 
   const int64_t group = args.n_heads / args.n_kv_heads, rows_per_block = std::max<int64_t>(1, kEntriesPerBlock / group);
   const int64_t width = ceil_div(args.head_dim, kPanel) * kPanel, wanted = 4 * threads();
 
-  // All KV heads of a page are read in one sweep where a block's rows are few; in several where that feeds more threads.
+  // The KV heads of a page are read in one sweep where a block's rows are few, in more where that feeds more threads.
   int64_t all_parts = 0;
   for (int64_t s = 0; s < n_sequences; ++s) {
     const int64_t n_rows = cu_rows[s + 1] - cu_rows[s], keys = args.window == 0 ? lengths[s] : args.window + n_rows;

@@ -291,7 +291,7 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
 
 
 @cli.command()
-@click.argument("model")
+@click.argument("model", default="tiny")
 @click.argument("prompt", nargs=-1)
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Put this file before the prompt (repeat).")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, also where the model knows conversations.")
@@ -301,10 +301,12 @@ def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: 
     """Let a model answer or continue a text.
 
     MODEL is a folder in Hugging Face's layout or a hub id: Llama, Qwen 2 and 3, Gemma 3, BitNet b1.58 and other
-    ternary models. One that has a chat template gets the prompt as a question; others continue it.
+    ternary models. Without one, or as "tiny", a demonstration that comes along continues a story. A model that has a
+    chat template gets the prompt as a question; others continue it.
 
     \b
     Examples:
+      kogata run "Once upon a time"
       kogata run microsoft/bitnet-b1.58-2B-4T "Why is the sky blue?"
       kogata run ./model --raw --max-tokens 100 "Once upon a time"
       kogata run ./model -f report.txt "Sum this up in three sentences."
@@ -312,6 +314,8 @@ def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: 
     """
     from kogata.app import writing
 
+    if writing.is_prompt(model):
+        model, prompt = "tiny", (model, *prompt)
     text = writing.prompt_of([_utf8(word) for word in prompt], files)
     options = _split_writing(options)
     return writing.run(model, text, **options)

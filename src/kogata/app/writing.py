@@ -231,6 +231,12 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
     return OK
 
 
+def is_prompt(model: str) -> bool:
+    """Whether what stands where a model is named is a prompt instead: it has spaces, and is not a path."""
+    looks_like_path = model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+    return any(letter.isspace() for letter in model) and not looks_like_path
+
+
 def prompt_of(words: Sequence[str], files: Sequence[str]) -> str:
     """The prompt: files in their order, then the arguments; "-" among either is stdin.
 

@@ -34,6 +34,9 @@ Norm = tuple[Floats, float]
 STEP_ROWS = 512
 """Most rows that go through the layers together: what the activations' memory is made for."""
 
+FIRST_POSITIONS = 4096
+"""Rotary positions that are computed at first; the tables grow as texts do."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -113,8 +116,7 @@ class Decoder:
         self._layers = [self._wire(model, i) for i in range(config.n_layers)]
         self._norm = model.vectors["norm.weight"], config.norm_eps
         self._head = _Projection(((model.linears["embed" if config.tied else "head"], self._own_norm(model, "head")),))
-        ropes = [config.rope] if config.window_rope is None else [config.rope, config.window_rope]
-        self._ropes = [rope_tables(rope, config.d_head, self.context) for rope in ropes]
+        self._ropes: list[tuple[Floats, Floats]] = []
         self._memory: dict[str, Floats] = {}
 
     def pool(self, n_tokens: int, kind: PageKind = "bf16") -> PagePool:
@@ -144,6 +146,7 @@ class Decoder:
         table_SM = np.zeros((len(counts), max(len(text.pages) for text in step.texts)), np.int32)
         for row, text in zip(table_SM, step.texts, strict=True):
             row[: len(text.pages)] = text.pages
+        ropes = self._tables(max(ends))
         where = (pool.kind, table_SM, cu_rows_S1)
         shape = (config.n_heads, config.n_kv_heads, config.d_head)
 
@@ -155,7 +158,7 @@ class Decoder:
         mixed = self._array("mixed", len(ids_T), heads)
         middle = self._array("middle", len(ids_T), 2 * config.d_ff)
         for i, layer in enumerate(self._layers):
-            cos_PD2, sin_PD2 = self._ropes[layer.rope]
+            cos_PD2, sin_PD2 = ropes[layer.rope]
             pages = pool.layers_LPHB[i]
             layer.qkv(hidden, qkv, norm=layer.attention_norm)
             rotate_and_write(
@@ -183,6 +186,14 @@ class Decoder:
         given = self._array("given", *hidden.shape)
         projection(x, given, **before)
         rms_norm(given, *post, residual_TH=hidden, out_TH=hidden)
+
+    def _tables(self, n_positions: int) -> list[tuple[Floats, Floats]]:
+        """The tables of rotary positions, at least so many; 128,000 of them would take 64 MB."""
+        if not self._ropes or len(self._ropes[0][0]) < n_positions:
+            size = min(self.context, max(FIRST_POSITIONS, 1 << (n_positions - 1).bit_length()))
+            several = [rope for rope in (self.config.rope, self.config.window_rope) if rope is not None]
+            self._ropes = [rope_tables(rope, self.config.d_head, size, self.context) for rope in several]
+        return self._ropes
 
     def _array(self, name: str, n_rows: int, width: int) -> Floats:
         """Memory for activations, [n_rows, width], reused from step to step."""

@@ -58,15 +58,15 @@ def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint | PackedDe
     """A model that writes, packed already where it comes from ``kogata convert``.
 
     Args:
-        source: A directory in Hugging Face's layout or of ``kogata convert``, or a hub id ``owner/name``, which is
-            fetched once and then read from the hub's cache.
+        source: "tiny", a directory in Hugging Face's layout or of ``kogata convert``, or a hub id ``owner/name``, which
+            is fetched once and then read from the hub's cache.
 
     Raises:
         ModelError: There is no such model, or it is damaged, contradictory or of a kind that cannot be run.
     """
     from kogata.weights import decoder, packed
 
-    hint = "A model's directory, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
+    hint = "'tiny', a model's directory, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
     directory, name = _find(source, hint, "Fetch it once while online, or give a model's directory.")
     if (directory / packed.NAME).exists():
         return packed.load_packed(directory)
@@ -102,6 +102,10 @@ def convert_decoder(
     return made
 
 
+TINY = "tiny"
+"""The demonstration model that comes along."""
+
+
 def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple[Path, str | None]:
     """A model's directory, and its hub id if that is what the source is.
 
@@ -116,6 +120,8 @@ def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple
     directory = _directory(text)
     if directory is not None:
         return directory, None
+    if text == TINY and not isinstance(source, os.PathLike):
+        return Path(__file__).parents[1] / "models" / TINY, None
     if not isinstance(source, os.PathLike) and hub.is_hub_id(text):
         return hub.fetch(text, offline_hint), text
     shown = text if len(text) <= 200 else f"{text[:197]}..."

@@ -15,7 +15,7 @@ from kogata import __version__
 from kogata.app import cli, commands
 from kogata.ask.store.lock import WriterLock
 
-COMMANDS = ["index", "search", "ask", "serve", "status", "forget", "mcp", "doctor"]
+COMMANDS = ["index", "search", "ask", "serve", "run", "chat", "convert", "status", "forget", "mcp", "doctor"]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_help_lists_commands_in_the_order_people_need_them(run: Run) -> None:
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.code == 0
-    assert ("--json" in result.out) == (command not in ("serve", "mcp"))
+    assert ("--json" in result.out) == (command not in ("serve", "chat", "mcp"))
     if command != "doctor":
         assert "Example" in result.out
         assert f"kogata {command}" in result.out.split("Example")[1]

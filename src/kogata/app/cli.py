@@ -323,6 +323,24 @@ def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: 
 
 @cli.command()
 @click.argument("model")
+@_writing_options
+def chat(model: str, **options: Any) -> int:
+    """Talk with a model in the terminal.
+
+    \b
+    Examples:
+      kogata chat microsoft/bitnet-b1.58-2B-4T
+      kogata chat ./model --system "Answer in Japanese." --temperature 0
+
+    Ctrl-C stops an answer, Ctrl-D ends the conversation.
+    """
+    from kogata.app import writing
+
+    return writing.chat(model, **_split_writing(options))
+
+
+@cli.command()
+@click.argument("model")
 @click.argument("directory", metavar="DIR")
 @click.option(
     "--quantize",
@@ -360,24 +378,6 @@ def convert(model: str, directory: str, **options: Any) -> int:
     from kogata.app import writing
 
     return writing.convert(model, directory, **options)
-
-
-@cli.command()
-@click.argument("model")
-@_writing_options
-def chat(model: str, **options: Any) -> int:
-    """Talk with a model in the terminal.
-
-    \b
-    Examples:
-      kogata chat microsoft/bitnet-b1.58-2B-4T
-      kogata chat ./model --system "Answer in Japanese." --temperature 0
-
-    Ctrl-C stops an answer, Ctrl-D ends the conversation.
-    """
-    from kogata.app import writing
-
-    return writing.chat(model, **_split_writing(options))
 
 
 @cli.command()

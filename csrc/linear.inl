@@ -229,6 +229,7 @@ using TileInt4 = TileGroups<R, P, true>;
 // Ternary: codes w + 1 in 0..2 at two bits (kSteps = 4 steps of four inputs in four bytes of a column) or as digits to
 // the base 3 (kSteps = 5). Sums are exact in int32, at most 256 K; sum of q * w = sum of q * code - sum of q. Where few
 // rows leave few sums, the steps get one each: a chain of dot products is long.
+constexpr int64_t kAhead = 4096;  // bytes that are fetched before they are read, where rows are few
 template <int R, int P, int kSteps>
 struct TileCodes {
   static void run(const LinearArgs& a, const void* x_tile, int64_t row, int64_t panel, float* out) {
@@ -250,6 +251,8 @@ struct TileCodes {
       }
       for (int64_t b = g * per_group; b < (g + 1) * per_group; ++b) {
         const int8_t* block = x + b * kSteps * step;
+        // A panel is a page or two long, too short for the processor to see the stream; the panels lie end to end.
+        if constexpr (kChains > 1) __builtin_prefetch(w + b * kPanel * 4 + kAhead);
 #pragma GCC unroll 16
         for (int j = 0; j < P * V; ++j) {
           B codes[kSteps];
@@ -330,6 +333,8 @@ inline void finish_tile(const LinearArgs& a, const float* tile, int rows, int co
   }
 }
 
+constexpr int64_t kFewRows = 2;
+
 // `unit`: bytes of one row's step in the packed activations; `kk`: inputs to a step.
 template <template <int, int> class Tile, int Most>
 inline void linear_range(const LinearArgs& a, int unit, int kk, int64_t begin, int64_t end, int64_t panel_begin,
@@ -337,7 +342,8 @@ inline void linear_range(const LinearArgs& a, int unit, int kk, int64_t begin, i
   alignas(64) float tile[Most * kPanels * kPanel];
   const int64_t tile_bytes = a.n_in_padded / kk * a.tile_rows * unit;
   for (int64_t panel = panel_begin; panel < panel_end;) {
-    const bool pair = kPanels == 2 && panel + 2 <= panel_end;
+    // With few rows a product waits for memory: one panel at a time is one stream.
+    const bool pair = kPanels == 2 && panel + 2 <= panel_end && a.tile_rows > kFewRows;
     const int columns = static_cast<int>(pair ? 2 * kPanel : kPanel);
     for (int64_t t = begin; t < end; ++t) {
       const char* x = static_cast<const char*>(a.x) + t * tile_bytes;

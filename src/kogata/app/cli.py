@@ -271,7 +271,7 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
 @_model_options
 @_index_option
 def serve(paths: tuple[str, ...], **options: Any) -> int:
-    """Serve a web page and an OpenAI-compatible API over your documents.
+    """Serve a web page and an OpenAI-compatible API over documents.
 
     Opens at once; the paths are indexed behind it and kept current. Without a path it serves what is indexed already,
     and where that is nothing, Kogata's own documentation.

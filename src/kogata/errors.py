@@ -28,6 +28,10 @@ class ModelError(KogataError):
     """A model that cannot be found, read or run."""
 
 
+class Busy(KogataError):
+    """As much is waiting as may: worth another try in a moment."""
+
+
 class DocumentError(KogataError):
     """A document or folder that cannot be read."""
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kogata.errors import BadInput, ModelError
-from kogata.run.decoder import Decoder
+from kogata.errors import BadInput, Busy, ModelError
+from kogata.run.cache import Sequence as CachedText
+from kogata.run.decoder import Decoder, Step
 from kogata.run.engine import Answer, Engine
 from kogata.run.sampling import SamplingParams
 from kogata.weights import DecoderCheckpoint, load_decoder
@@ -165,3 +166,86 @@ def test_a_model_that_breaks_ends_only_its_own_answers(engine: Callable[..., Eng
     assert "NaN" in str(bad.error)
     finished(broken, [fine])
     assert fine.finish == "length"
+
+
+class OnlyEven:
+    """Tokens of even number, six of them; then it cannot tell."""
+
+    def __init__(self, most: int = 6, fails_at: int | None = None) -> None:
+        self.most, self.fails_at, self.seen = most, fails_at, list[int]()
+
+    @property
+    def over(self) -> bool:
+        return len(self.seen) >= self.most
+
+    def fork(self) -> OnlyEven:
+        return OnlyEven(self.most, self.fails_at)
+
+    def fill(self, mask_W: np.ndarray) -> None:
+        if len(self.seen) == self.fails_at:
+            raise ModelError("The grammar is lost.")
+        mask_W[:] = 0x55555555
+
+    def accept(self, token: int) -> None:
+        self.seen.append(token)
+
+
+def test_a_constraint_holds_for_its_answer_alone(engine: Callable[..., Engine]) -> None:
+    both = engine(n_tokens=2000)
+    params = SamplingParams(seed=3, max_tokens=20)
+    held = both.submit(prompt(1, 20), SamplingParams(seed=3, max_tokens=20, n=2), constraint=OnlyEven())
+    (free,) = both.submit(prompt(1, 20), params)
+    finished(both, [*held, free])
+    for answer in held:
+        assert [token % 2 for token in answer.ids] == [0] * 6
+        assert answer.finish == "stop"
+    assert any(token % 2 for token in free.ids)
+    other = engine()
+    (alone,) = other.submit(prompt(1, 20), params)
+    finished(other, [alone])
+    assert alone.ids == free.ids
+
+
+def test_a_constraint_that_fails_ends_its_answer_alone(engine: Callable[..., Engine]) -> None:
+    both = engine(n_tokens=2000)
+    params = SamplingParams(seed=3, max_tokens=20, ignore_eos=True)
+    (lost,) = both.submit(prompt(1, 20), params, constraint=OnlyEven(fails_at=3))
+    (free,) = both.submit(prompt(2, 20), params)
+    while not (lost.over and free.over):
+        both.step()
+    assert (len(lost.ids), str(lost.error)) == (3, "The grammar is lost.")
+    assert (len(free.ids), free.error, both.idle) == (20, None, True)
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 150])
+def test_a_prompts_tokens_are_logged_as_the_model_sees_them(engine: Callable[..., Engine], n: int) -> None:
+    one = engine()
+    ids = prompt(4, n)
+    (answer,) = one.submit(ids, SamplingParams(temperature=0, max_tokens=1, logprobs=0), prompt_logprobs=2)
+    (beside,) = one.submit(prompt(5, 40), SamplingParams(seed=1, max_tokens=3))
+    finished(one, [answer, beside])
+    text = CachedText()
+    pool = one.decoder.pool(256)
+    pool.reserve(text, n)
+    logits_TV = one.decoder.forward(Step([text], [ids], [n]), pool).astype(np.float64)
+    logged_TV = logits_TV - np.log(np.exp(logits_TV - logits_TV.max(1, keepdims=True)).sum(1, keepdims=True))
+    logged_TV -= logits_TV.max(1, keepdims=True)
+    assert answer.prompt_logprobs[0] is None
+    assert len(answer.prompt_logprobs) == n
+    for at, found in enumerate(answer.prompt_logprobs[1:], 1):
+        assert found is not None
+        assert found.id == ids[at]
+        np.testing.assert_allclose(found.logprob, logged_TV[at - 1, ids[at]], atol=1e-4)
+        best = np.sort(logged_TV[at - 1])[-2:][::-1]
+        np.testing.assert_allclose([value for _, value in found.top], best, atol=1e-4)
+
+
+def test_more_than_may_wait_is_refused_and_what_waits_goes_on(engine: Callable[..., Engine]) -> None:
+    one = engine(n_tokens=128, most_waiting=3)
+    params = SamplingParams(seed=1, max_tokens=4)
+    waiting = [one.submit(prompt(n, 100), params)[0] for n in range(3)]
+    with pytest.raises(Busy, match="3 answers wait"):
+        one.submit(prompt(9, 10), params)
+    finished(one, waiting)
+    assert [len(answer.ids) for answer in waiting] == [4, 4, 4]
+    assert one.submit(prompt(9, 10), params)

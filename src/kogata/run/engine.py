@@ -13,14 +13,14 @@ import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kogata.errors import BadInput, ModelError
+from kogata.errors import BadInput, Busy, KogataError, ModelError
 from kogata.ops.attend import PageKind
-from kogata.ops.sample import Row, TokenCounts, UnusableLogits, sample
+from kogata.ops.sample import Row, Sampled, TokenCounts, UnusableLogits, sample
 from kogata.run.cache import PAGE, PagePool
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
@@ -28,9 +28,34 @@ from kogata.run.sampling import SamplingParams
 from kogata.text.stream import StopStrings, Utf8Stream
 from kogata.text.tokenizer import TextTokenizer
 
-__all__ = ["Answer", "Engine", "Finish", "Piece", "TokenLogprob"]
+__all__ = ["Answer", "Constraint", "Engine", "Finish", "Piece", "TokenLogprob"]
 
 Finish = Literal["stop", "length"]
+
+LOGGED_ROWS = 64
+"""Most rows of a prompt in one step where the log-probabilities of its tokens are asked for: 64 rows of 128 k logits
+take 33 MB."""
+
+
+class Constraint(Protocol):
+    """What may come next in one answer, as :mod:`kogata.run.grammar` makes it."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing but the end may come."""
+
+    def fork(self) -> Constraint:
+        """Another one in the same state, for another answer."""
+
+    def fill(self, mask_W: NDArray[np.uint32]) -> None:
+        """Set bit b of word w exactly where token 32 w + b may come next.
+
+        Raises:
+            KogataError: It cannot be told, within bounded work.
+        """
+
+    def accept(self, token: int) -> None:
+        """This token came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,9 @@ class Answer:
     Attributes:
         prompt: Its first tokens.
         params: How it is continued.
+        constraint: What may come next; None for anything.
+        prompt_logprobs: One for each token of the prompt, the first None; complete before the first piece, and empty
+            where they are not asked for.
         ids: The tokens generated so far.
         pieces: What is new since it was last looked at: take from its left.
         finish: Why it ended; None before.
@@ -78,6 +106,9 @@ class Answer:
     seed: int
     most: int
     row: Row
+    constraint: Constraint | None = None
+    logged: Row | None = None  # how the prompt's tokens are logged
+    prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     cached: CachedText = field(default_factory=CachedText)
     ids: list[int] = field(default_factory=list)
     pieces: deque[Piece] = field(default_factory=deque)
@@ -103,6 +134,9 @@ class Answer:
         self.ids.append(id_)
         text = "" if ends else self._stop.push(self._characters.push(said))
         finish: Finish | None = None
+        if self.constraint is not None and not ends:
+            self.constraint.accept(id_)
+            ends = self.constraint.over
         if ends or self._stop.matched is not None:
             finish = "stop"
         elif len(self.ids) >= self.most:
@@ -126,6 +160,7 @@ class Engine:
         stop_ids: Tokens that end a text.
         kv: How keys and values are stored.
         n_tokens: Room for this many tokens of all texts together; by default one text as long as the context.
+        most_waiting: Answers that may wait for their turn; None for any number.
     """
 
     def __init__(
@@ -136,11 +171,14 @@ class Engine:
         *,
         kv: PageKind = "bf16",
         n_tokens: int | None = None,
+        most_waiting: int | None = None,
     ) -> None:
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.stop_ids = frozenset(stop_ids)
         self._pool: PagePool = decoder.pool(decoder.context if n_tokens is None else n_tokens, kv)
+        self._words = -(-decoder.config.vocab_size // 32)  # of a mask of tokens
+        self._most_waiting = most_waiting
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
 
@@ -149,11 +187,25 @@ class Engine:
         """Whether there is nothing to do."""
         return not self._waiting and not self._running
 
-    def submit(self, prompt: Sequence[int] | NDArray[np.int32], params: SamplingParams) -> list[Answer]:
+    def submit(
+        self,
+        prompt: Sequence[int] | NDArray[np.int32],
+        params: SamplingParams,
+        *,
+        constraint: Constraint | None = None,
+        prompt_logprobs: int | None = None,
+    ) -> list[Answer]:
         """Texts to be continued: ``params.n`` of them, all from one prompt.
+
+        Args:
+            prompt: Token ids.
+            params: How they are continued.
+            constraint: What may come next.
+            prompt_logprobs: Log the prompt's own tokens too, and this many of the likeliest beside each.
 
         Raises:
             BadInput: The prompt is empty, has a token that there is not, or is longer than the context or the memory.
+            Busy: Too many answers wait already.
         """
         ids = np.asarray(prompt, np.int32)
         params.check(self.decoder.config.vocab_size)
@@ -181,11 +233,20 @@ class Engine:
                 f"and values; {have:,.0f} MB are there.",
                 hint="Give more with --memory, or ask for a shorter answer.",
             )
+        if self._most_waiting is not None and len(self._waiting) + params.n > self._most_waiting:
+            raise Busy(
+                f"{len(self._waiting):,} answers wait for their turn already, of {self._most_waiting:,} that may."
+            )
         seed = secrets.randbits(63) if params.seed is None else params.seed
+        logged = None if prompt_logprobs is None else Row(temperature=0.0, logprobs=prompt_logprobs)
         answers = []
         for choice in range(params.n):
             counts = TokenCounts(ids) if params.is_penalised else None
-            answers.append(Answer(ids, params, choice, seed, most, params.row(seed, choice, counts)))
+            answer = Answer(ids, params, choice, seed, most, params.row(seed, choice, counts))
+            answer.constraint = None if constraint is None else constraint.fork()
+            answer.logged = logged
+            answer.prompt_logprobs = [] if logged is None else [None]
+            answers.append(answer)
         self._waiting.extend(answers)
         return answers
 
@@ -203,10 +264,21 @@ class Engine:
         if not due:
             return
         ends = [answer.cached.length + len(new) >= len(answer.prompt) for answer, new in zip(due, ids, strict=True)]
-        logits_BV = self.decoder.forward(
-            Step([answer.cached for answer in due], ids, [int(end) for end in ends]), self._pool
-        )
-        self._choose([answer for answer, end in zip(due, ends, strict=True) if end], logits_BV)
+        wanted = [
+            len(new) if answer.logged is not None and not answer.ids else int(end)
+            for answer, new, end in zip(due, ids, ends, strict=True)
+        ]
+        logits_RV = self.decoder.forward(Step([answer.cached for answer in due], ids, wanted), self._pool)
+        begin, chosen, last = 0, [], []
+        for answer, n_rows, end in zip(due, wanted, ends, strict=True):
+            rows_RV = logits_RV[begin : begin + n_rows]
+            begin += n_rows
+            if answer.logged is not None and not answer.ids:
+                self._log(answer, rows_RV)
+            if end and answer.error is None:
+                chosen.append(answer)
+                last.append(begin - 1)
+        self._choose(chosen, logits_RV if len(last) == len(logits_RV) else np.ascontiguousarray(logits_RV[last]))
 
     def run(self, answers: Sequence[Answer]) -> Iterator[tuple[Answer, Piece]]:
         """Step until these answers are over, giving what each step adds."""
@@ -239,17 +311,47 @@ class Engine:
                 room -= 1
         for answer in self._running:
             if not answer.ids and room > 0:
-                new = answer.prompt[answer.cached.length : answer.cached.length + room]
+                rows = room if answer.logged is None else min(room, LOGGED_ROWS)
+                new = answer.prompt[answer.cached.length : answer.cached.length + rows]
                 due.append(answer)
                 ids.append(new)
                 room -= len(new)
         return due, ids
 
+    def _log(self, answer: Answer, logits_RV: NDArray[np.float32]) -> None:
+        """The log-probabilities of the prompt's tokens that come after these rows, the last that the model has read."""
+        assert answer.logged is not None
+        next_ = answer.prompt[answer.cached.length - len(logits_RV) + 1 : answer.cached.length + 1]
+        only_RW = np.zeros((len(next_), self._words), np.uint32)  # no other token can be chosen
+        only_RW[np.arange(len(next_)), next_ // 32] = np.uint32(1) << (next_ % 32).astype(np.uint32)
+        logits_RV = logits_RV[: len(next_)]
+        try:
+            found = sample(logits_RV, [answer.logged] * len(next_), np.zeros(len(next_), np.int64), mask_BW=only_RW)
+        except UnusableLogits as error:
+            answer.error = ModelError(f"{self.decoder.name} cannot go on: {next(iter(error.rows.values()))}.")
+            self._end(answer)
+            return
+        answer.prompt_logprobs.extend(_logprob(found, n) for n in range(len(next_)))
+
+    def _allowed(self, answers: list[Answer]) -> NDArray[np.uint32] | None:
+        """uint32 [B, W]: the tokens that may come next in each answer; None where all may in all."""
+        if all(answer.constraint is None for answer in answers):
+            return None
+        mask_BW = np.full((len(answers), self._words), 0xFFFFFFFF, np.uint32)
+        for answer, mask_W in zip(answers, mask_BW, strict=True):
+            if answer.constraint is not None:
+                try:
+                    answer.constraint.fill(mask_W)
+                except KogataError as error:
+                    answer.error = error
+        return mask_BW
+
     def _choose(self, answers: list[Answer], logits_BV: NDArray[np.float32]) -> None:
         """The next token of each of these texts."""
+        mask_BW = self._allowed(answers)
         rows = [answer.row for answer in answers]
         try:
-            chosen = sample(logits_BV, rows, [answer.cached.length for answer in answers])
+            chosen = sample(logits_BV, rows, [answer.cached.length for answer in answers], mask_BW=mask_BW)
         except UnusableLogits as error:
             bad = error.rows
             for n, why in bad.items():
@@ -260,12 +362,11 @@ class Engine:
                 self._choose([answers[n] for n in kept], np.ascontiguousarray(logits_BV[kept]))
             return
         for n, answer in enumerate(answers):
+            if answer.error is not None:
+                self._end(answer)
+                continue
             id_ = int(chosen.tokens_B[n])
-            logprob = None
-            if answer.params.logprobs is not None:
-                top = zip(chosen.top_ids_BL[n].tolist(), chosen.top_logprobs_BL[n].tolist(), strict=True)
-                several = tuple((token, value) for token, value in top if token >= 0)
-                logprob = TokenLogprob(id_, float(chosen.logprobs_B[n]), several)
+            logprob = _logprob(chosen, n) if answer.params.logprobs is not None else None
             if answer.row.counts is not None:
                 answer.row.counts.add(id_)
             ends = id_ in answer.params.stop_ids or (id_ in self.stop_ids and not answer.params.ignore_eos)
@@ -280,3 +381,9 @@ class Engine:
     def _end(self, answer: Answer) -> None:
         self._running.remove(answer)
         self._pool.release(answer.cached)
+
+
+def _logprob(sampled: Sampled, n: int) -> TokenLogprob:
+    top = zip(sampled.top_ids_BL[n].tolist(), sampled.top_logprobs_BL[n].tolist(), strict=True)
+    several = tuple((token, value) for token, value in top if token >= 0)
+    return TokenLogprob(int(sampled.tokens_B[n]), float(sampled.logprobs_B[n]), several)

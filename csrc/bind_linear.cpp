@@ -55,14 +55,17 @@ int64_t sizes(const std::string& kind, int64_t n_out, int64_t n_in, int64_t grou
   return packed_bytes(s.kind, n_out, n_in, group);
 }
 
-Packed destination(const Shape& s, Bytes& data, Array<float, 1>& scales, Array<float, 1>& sums, Array<int32_t, 1>& code_sums) {
-  require(static_cast<int64_t>(data.shape(0)) == packed_bytes(s.kind, s.n_out, s.n_in, s.group), "data has the wrong size");
-  require(static_cast<int64_t>(scales.shape(0)) == n_scales(s), "scales has the wrong size");
+void check_sizes(const Shape& s, std::size_t data, std::size_t scales, std::size_t sums, std::size_t code_sums) {
   const bool integers = s.integers();
-  require(static_cast<int64_t>(code_sums.shape(0)) == (integers && s.group == 0 ? padded_rows(s.n_out) : 0),
+  require(static_cast<int64_t>(data) == packed_bytes(s.kind, s.n_out, s.n_in, s.group), "data has the wrong size");
+  require(static_cast<int64_t>(scales) == n_scales(s), "scales has the wrong size");
+  require(static_cast<int64_t>(sums) == (integers && s.group != 0 ? padded_rows(s.n_out) : 0), "sums has the wrong size");
+  require(static_cast<int64_t>(code_sums) == (integers && s.group == 0 ? padded_rows(s.n_out) : 0),
           "code_sums has the wrong size");
-  require(static_cast<int64_t>(sums.shape(0)) == (integers && s.group != 0 ? padded_rows(s.n_out) : 0),
-          "sums has the wrong size");
+}
+
+Packed destination(const Shape& s, Bytes& data, Array<float, 1>& scales, Array<float, 1>& sums, Array<int32_t, 1>& code_sums) {
+  check_sizes(s, data.shape(0), scales.shape(0), sums.shape(0), code_sums.shape(0));
   return {data.data(), scales.data(), code_sums.data(), sums.data()};
 }
 
@@ -92,30 +95,48 @@ void pack_from_codes(const std::string& kind, Array<const int8_t, 2> codes, Arra
   pack_codes(s.kind, codes.data(), code_scales.data(), source_group, s.n_out, s.n_in, s.group, to);
 }
 
-void linear(const std::string& kind, Array<const float, 2> x, int64_t n_out, int64_t group, Array<const uint8_t, 1> data,
-            Array<const float, 1> scales, Array<const float, 1> sums, Array<const int32_t, 1> code_sums,
-            std::optional<Array<const float, 1>> bias, const std::string& glu, std::optional<Array<const float, 1>> gain,
-            float eps, bool gelu, std::optional<Array<const float, 2>> residual, Array<float, 2> out) {
-  const Glu gate = glu_of(glu);
-  require(gate == Glu::none || x.shape(1) % 2 == 0, "a gated x is [T, 2 K]");
-  const Shape s = shape_of(kind, n_out, static_cast<int64_t>(x.shape(1)) / (gate == Glu::none ? 1 : 2), group);
-  const bool integers = s.integers();
-  require(!gain || static_cast<int64_t>(gain->shape(0)) == s.n_in, "the norm's gain must be as wide as its input");
-  require(static_cast<int64_t>(data.shape(0)) == packed_bytes(s.kind, s.n_out, s.n_in, s.group) &&
-              static_cast<int64_t>(scales.shape(0)) == n_scales(s) &&
-              static_cast<int64_t>(sums.shape(0)) == (integers && group != 0 ? padded_rows(n_out) : 0) &&
-              static_cast<int64_t>(code_sums.shape(0)) == (integers && group == 0 ? padded_rows(n_out) : 0),
-          "x is not as wide as the packed weights");
-  require(!bias || static_cast<int64_t>(bias->shape(0)) == n_out, "bias must have n_out values");
-  require(out.shape(0) == x.shape(0) && static_cast<int64_t>(out.shape(1)) == n_out, "out must be [T, n_out]");
-  require(!residual || (residual->shape(0) == out.shape(0) && residual->shape(1) == out.shape(1)),
-          "residual must have the shape of out");
-  const LinearCall call{s.kind, static_cast<int64_t>(x.shape(0)), s.n_in, n_out, group, x.data(), gate,
-                        gain ? gain->data() : nullptr, eps, data.data(), scales.data(), code_sums.data(), sums.data(),
-                        bias ? bias->data() : nullptr, residual ? residual->data() : nullptr, out.data(), gelu};
-  nb::gil_scoped_release release;
-  run_linear(call);
-}
+// Packed weights that were checked once: a decoding step calls a hundred of these, and looking at seven arrays each time
+// took as long as some of the products.
+class Linear {
+ public:
+  Linear(const std::string& kind, int64_t n_out, int64_t n_in, int64_t group, Array<const uint8_t, 1> data,
+         Array<const float, 1> scales, Array<const float, 1> sums, Array<const int32_t, 1> code_sums,
+         std::optional<Array<const float, 1>> bias)
+      : shape_(shape_of(kind, n_out, n_in, group)),
+        data_(std::move(data)),
+        scales_(std::move(scales)),
+        sums_(std::move(sums)),
+        code_sums_(std::move(code_sums)),
+        bias_(std::move(bias)) {
+    check_sizes(shape_, data_.shape(0), scales_.shape(0), sums_.shape(0), code_sums_.shape(0));
+    require(!bias_ || static_cast<int64_t>(bias_->shape(0)) == n_out, "bias must have n_out values");
+  }
+
+  void operator()(Array<const float, 2> x, const std::string& glu, std::optional<Array<const float, 1>> gain, float eps,
+                  bool gelu, std::optional<Array<const float, 2>> residual, Array<float, 2> out) const {
+    const Glu gate = glu_of(glu);
+    const Shape& s = shape_;
+    require(static_cast<int64_t>(x.shape(1)) == s.n_in * (gate == Glu::none ? 1 : 2),
+            "x is not as wide as the packed weights (twice as wide with a gated unit)");
+    require(!gain || static_cast<int64_t>(gain->shape(0)) == s.n_in, "the norm's gain must be as wide as its input");
+    require(out.shape(0) == x.shape(0) && static_cast<int64_t>(out.shape(1)) == s.n_out, "out must be [T, n_out]");
+    require(!residual || (residual->shape(0) == out.shape(0) && residual->shape(1) == out.shape(1)),
+            "residual must have the shape of out");
+    const LinearCall call{s.kind, static_cast<int64_t>(x.shape(0)), s.n_in, s.n_out, s.group, x.data(), gate,
+                          gain ? gain->data() : nullptr, eps, data_.data(), scales_.data(), code_sums_.data(),
+                          sums_.data(), bias_ ? bias_->data() : nullptr, residual ? residual->data() : nullptr,
+                          out.data(), gelu};
+    nb::gil_scoped_release release;
+    run_linear(call);
+  }
+
+ private:
+  Shape shape_;
+  Array<const uint8_t, 1> data_;
+  Array<const float, 1> scales_, sums_;
+  Array<const int32_t, 1> code_sums_;
+  std::optional<Array<const float, 1>> bias_;
+};
 
 }  // namespace
 
@@ -127,11 +148,14 @@ void bind_linear(nb::module_& m) {
   m.def("pack_codes", &pack_from_codes, nb::arg("kind"), nb::arg("codes").noconvert(), nb::arg("code_scales").noconvert(),
         nb::arg("group"), nb::arg("data").noconvert(), nb::arg("scales").noconvert(), nb::arg("sums").noconvert(),
         nb::arg("code_sums").noconvert());
-  m.def("linear", &linear, nb::arg("kind"), nb::arg("x").noconvert(), nb::arg("n_out"), nb::arg("group"),
-        nb::arg("data").noconvert(), nb::arg("scales").noconvert(), nb::arg("sums").noconvert(),
-        nb::arg("code_sums").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("glu"),
-        nb::arg("gain").noconvert().none(), nb::arg("eps"), nb::arg("gelu"),
-        nb::arg("residual").noconvert().none(), nb::arg("out").noconvert());
+  nb::class_<Linear>(m, "Linear")
+      .def(nb::init<const std::string&, int64_t, int64_t, int64_t, Array<const uint8_t, 1>, Array<const float, 1>,
+                    Array<const float, 1>, Array<const int32_t, 1>, std::optional<Array<const float, 1>>>(),
+           nb::arg("kind"), nb::arg("n_out"), nb::arg("n_in"), nb::arg("group"), nb::arg("data").noconvert(),
+           nb::arg("scales").noconvert(), nb::arg("sums").noconvert(), nb::arg("code_sums").noconvert(),
+           nb::arg("bias").noconvert().none())
+      .def("__call__", &Linear::operator(), nb::arg("x").noconvert(), nb::arg("glu"), nb::arg("gain").noconvert().none(),
+           nb::arg("eps"), nb::arg("gelu"), nb::arg("residual").noconvert().none(), nb::arg("out").noconvert());
 }
 
 }  // namespace kogata

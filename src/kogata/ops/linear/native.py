@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,20 +49,12 @@ def linear(
     residual_TN: Floats | None, out_TN: Floats,
 ) -> None:  # fmt: skip
     gain_K, eps = (None, 0.0) if norm is None else norm
-    _native.linear(
-        packed.kind,
-        x_TK,
-        packed.n_out,
-        packed.group,
-        packed.data_B,
-        packed.scales,
-        packed.sums_N,
-        packed.code_sums_N,
-        packed.bias_N,
-        glu or "",
-        gain_K,
-        eps,
-        gelu,
-        residual_TN,
-        out_TN,
-    )
+    (packed.kernel or _kernel(packed))(x_TK, glu or "", gain_K, eps, gelu, residual_TN, out_TN)
+
+
+def _kernel(packed: PackedLinear) -> Any:
+    """The extension's view of the arrays, checked once and kept."""
+    arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N, packed.bias_N)
+    kernel = _native.Linear(packed.kind, packed.n_out, packed.n_in, packed.group, *arrays)
+    object.__setattr__(packed, "kernel", kernel)
+    return kernel

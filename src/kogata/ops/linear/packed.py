@@ -10,9 +10,9 @@ Shapes: N rows (outputs), K columns (inputs), G groups along K, L panels = ceil(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class PackedLinear:
         sums_N: int8 and int4 with groups: per padded row, sum over groups of scale times the sum of the codes.
         code_sums_N: int8 without groups: per padded row, the sum of the codes (int32).
         bias_N: Added to every result, or None.
+        kernel: The extension's view of these arrays; None until it has been used.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class PackedLinear:
     sums_N: Floats
     code_sums_N: NDArray[np.int32]
     bias_N: Floats | None
+    kernel: Any = field(default=None, init=False, repr=False)
 
     @property
     def nbytes(self) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kogata import Index
-from kogata.ask.answers.answer import Citation, join, tidy
+from kogata.ask.answers.answer import join, tidy
 from kogata.ask.search import fusion
 from kogata.ask.search.retrieve import MAX_K
 from kogata.errors import BadInput
@@ -126,35 +126,6 @@ def test_what_is_not_there_is_refused(index: Index) -> None:
     assert answer.confidence < 0.5
 
 
-class Parrot:
-    """A generator that repeats what it was given."""
-
-    def __init__(self, *pieces: str) -> None:
-        self.pieces = pieces
-        self.passages: Sequence[Citation] = ()
-
-    def generate(self, query: str, passages: Sequence[Citation]) -> Iterator[str]:
-        self.passages = passages
-        yield from self.pieces
-
-
-def test_a_generator_writes_from_numbered_passages(index: Index) -> None:
-    parrot = Parrot("It was calibrated in ", "May 2021 [1]. Nobody ", "knows more. So it says. [99]")
-    answer = index.ask("When was the gauge calibrated?", generator=parrot)
-    assert [passage.number for passage in parrot.passages] == list(range(1, len(parrot.passages) + 1))
-    assert name(parrot.passages[0].path) == "tides.txt"
-    assert [citation.number for citation in answer.citations] == [1]
-    assert answer.sentences[0].citation == 1
-    assert "[" not in answer.text
-    assert answer.sentences[1].citation == 0
-
-
-def test_a_generator_is_not_asked_where_nothing_was_found(index: Index) -> None:
-    parrot = Parrot("made up [1]")
-    assert not index.ask("Which chess opening did the champion of Uruguay prefer in 1934?", generator=parrot).found
-    assert parrot.passages == ()
-
-
 def test_json(index: Index) -> None:
     import json
 
@@ -165,7 +136,8 @@ def test_json(index: Index) -> None:
 def test_lines_are_joined_as_each_language_does() -> None:
     assert tidy("- a line\n  goes on") == "a line goes on"
     assert tidy("満潮は\n一日に") == "満潮は一日に"
-    assert join(["One.", "Two.", "三。", "四。"]) == "One. Two.三。四。"
+    assert join(["One.", "Two.", "三。", "四。"]) == "One. Two. 三。四。"
+    assert join(["~/文書", "Without a folder", "索引"]) == "~/文書 Without a folder 索引"
 
 
 # --- fusion

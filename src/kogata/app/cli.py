@@ -211,6 +211,13 @@ def search(query: tuple[str, ...], **options: Any) -> int:
 @click.option(
     "-k", "k", type=int, default=10, show_default=True, metavar="N", help="Passages to look for an answer in."
 )
+@click.option(
+    "--writer", metavar="MODEL", help="Let this model write the answer, as in kogata run; it names its sources."
+)
+@click.option("--context", type=int, metavar="N", help="Most tokens that the writer reads. Default: what it takes.")
+@click.option("--temperature", type=float, metavar="X", help="Of the writer. Default 0: always the likeliest word.")
+@click.option("--max-tokens", type=int, metavar="N", help="Most tokens the writer writes. Default: 512.")
+@click.option("--seed", type=int, metavar="N", help="With a temperature: the same seed gives the same answer.")
 @_search_options
 @_model_options
 @_index_option
@@ -218,19 +225,22 @@ def search(query: tuple[str, ...], **options: Any) -> int:
 def ask(query: tuple[str, ...], **options: Any) -> int:
     """Answer a question with sentences from your documents.
 
-    Each sentence comes with its source: file, page or heading, and what stands around it.
+    Each sentence comes with its source: file, page or heading, and what stands around it. With --writer a model
+    writes the answer from the passages instead, and names them.
 
     \b
     Examples:
       kogata ask "Where does Kogata keep its index?"
       kogata ask 満潮は一日に何回ありますか --path ~/papers
+      kogata ask --writer microsoft/bitnet-b1.58-2B-4T "What do the two leases have in common?"
       kogata ask --json "Who signed the contract?" | jq .citations
 
     Exit code 3: not found in these documents.
     """
     from kogata.app import commands
 
-    return commands.ask(_query(query), where=_where(options), **options)
+    sampling = {name: options.pop(name) for name in ("temperature", "max_tokens", "seed")}
+    return commands.ask(_query(query), where=_where(options), sampling=sampling, **options)
 
 
 @cli.command()

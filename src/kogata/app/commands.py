@@ -102,11 +102,25 @@ def search(
     return OK if result.hits else NOT_FOUND
 
 
-def ask(query: str, *, as_json: bool, k: int, where: dict[str, Any], **opening: Any) -> int:
+def ask(
+    query: str, *, writer: str | None, context: int | None, sampling: dict[str, Any], as_json: bool, k: int,
+    where: dict[str, Any], **opening: Any,
+) -> int:  # fmt: skip
     """Print an answer and its sources, or what comes nearest."""
     from kogata.app.results import print_answer
 
+    if writer is None and (context, *sampling.values()) != (None,) * (1 + len(sampling)):
+        raise BadInput("--context, --temperature, --max-tokens and --seed go with --writer: they say how it writes.")
     with _open(**opening) as opened:
+        if writer is not None:
+            from kogata.app import writing
+
+            _warn_if_fallback()
+            loading = {"context": context, "threads": opening["threads"]}
+            told = {name: value for name, value in sampling.items() if value is not None}
+            return writing.ask(
+                writer, lambda: opened.find(query, k, **where), as_json=as_json, loading=loading, sampling=told
+            )
         answer = opened.ask(query, k, **where)
     _warn_if_fallback()
     if as_json:

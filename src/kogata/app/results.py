@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from kogata.app.show import near, place
 from kogata.app.terminal import Piece, Screen, cells, safe
+from kogata.ask.answers.answer import gap
 
 if TYPE_CHECKING:
     from kogata.ask.answers.answer import Answer, Citation
+    from kogata.ask.answers.written import WrittenAnswer
     from kogata.ask.search.retrieve import Hit, SearchResult
 
 _NEAREST = 3  # passages offered where there is no answer
@@ -41,6 +43,28 @@ def print_answer(screen: Screen, answer: Answer) -> None:
     _print_notes(screen, answer.notes)
 
 
+def print_sources(screen: Screen, answer: WrittenAnswer) -> None:
+    """Below an answer that a model wrote: the passages that it names, of each the part that fits the question best."""
+    from kogata.ask.search.snippet import after_headings, make_snippet
+    from kogata.ask.words.terms import query_terms
+
+    if not answer.citations:
+        screen.line()
+        screen.flow([("It named no source. The first of the passages that it was given:", "")])
+        for number, hit in enumerate(answer.hits[:_NEAREST], 1):
+            screen.line()
+            _print_hit(screen, hit, f"{number}  ")
+    wanted = query_terms(answer.query)
+    for citation in answer.citations:
+        screen.line()
+        snippet, highlights = make_snippet(after_headings(citation.text, citation.heading), wanted)
+        first = f"  [{citation.number}] "
+        indent = " " * cells(first)
+        _print_source(screen, citation, screen.style(first, "number"), first, indent)
+        screen.flow(_marked(snippet, highlights), first=indent, indent=indent)
+    _print_notes(screen, answer.notes)
+
+
 def _print_not_found(screen: Screen, answer: Answer) -> None:
     screen.flow([("Not found in these documents: ", "bold"), (_quoted(answer.query), ""), (".", "")])
     nearest = answer.hits[:_NEAREST]
@@ -67,11 +91,11 @@ def _print_citation(screen: Screen, citation: Citation) -> None:
     before, after = citation.before.strip(), citation.after.strip()
     pieces: list[Piece] = []
     if before:
-        gap = citation.before[len(citation.before.rstrip()) :]  # a heading stays apart from what it is over
-        pieces.append(("…" + before + (" " if "\n\n" in gap else _joint(before, citation.text)), "dim"))
+        blank = citation.before[len(citation.before.rstrip()) :]  # a heading stays apart from what it is over
+        pieces.append(("…" + before + (" " if "\n\n" in blank else gap(before, citation.text)), "dim"))
     pieces.append((citation.text.strip(), ""))
     if after:
-        pieces.append((_joint(citation.text, after) + after + "…", "dim"))
+        pieces.append((gap(citation.text, after) + after + "…", "dim"))
     screen.flow(pieces, first=indent, indent=indent)
 
 
@@ -96,11 +120,6 @@ def _marked(text: str, spans: tuple[tuple[int, int], ...]) -> list[Piece]:
         at = max(at, end)
     pieces.append((text[at:], ""))
     return [piece for piece in pieces if piece[0]]
-
-
-def _joint(before: str, after: str) -> str:
-    """A space between two sentences, none between Japanese ones."""
-    return "" if cells(before[-1:]) == 2 or cells(after[:1]) == 2 else " "
 
 
 def _quoted(query: str) -> str:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kogata.app.terminal import human_bytes, human_time, print_json, safe_line, safe_lines, safe_path
+from kogata.app.terminal import Screen, human_bytes, human_time, print_json, safe_line, safe_lines, safe_path
 from kogata.errors import BadInput, KogataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kogata.ask.answers.written import CitedText, Sources
     from kogata.run.engine import Answer
     from kogata.run.model import Model
     from kogata.run.sampling import SamplingParams
 
-OK, FAILED = 0, 1
+OK, FAILED, NOT_FOUND = 0, 1, 3
 HELP = """/new   begin a new conversation
 /undo  take back the last question and its answer
 /exit  end (or Ctrl-D)"""
@@ -71,8 +72,10 @@ class Writer:
         self._drawn = 0.0
         self._line = False
 
-    def answer(self, model: Model, prompt: NDArray[np.int32], params: SamplingParams) -> tuple[Answer, str, Timing]:
-        """Let the model answer; returns the answer, its text and how long it took."""
+    def answer(
+        self, model: Model, prompt: NDArray[np.int32], params: SamplingParams, cited: CitedText | None = None
+    ) -> tuple[Answer, str, Timing]:
+        """Let the model answer; returns the answer, its text and how long it took. ``cited`` checks its marks."""
         began = time.perf_counter()
         (answer,) = model.engine.submit(prompt, params)
         timing, said = Timing(len(prompt)), []
@@ -87,8 +90,12 @@ class Writer:
                     self._clear()
                 timing.tokens, timing.seconds = len(answer.ids), now
                 while answer.pieces:
-                    said.append(answer.pieces.popleft().text)
+                    text = answer.pieces.popleft().text
+                    said.append(text if cited is None else cited.push(text))
                     self._print(said[-1])
+            if cited is not None:
+                said.append(cited.flush())
+                self._print(said[-1])
         finally:
             self._clear()
             model.engine.drop(answer)
@@ -146,6 +153,52 @@ def run(
     sys.stdout.flush()
     if sys.stderr.isatty():
         sys.stderr.write(f"\x1b[2m{timing.line()}\x1b[0m\n")
+    return OK
+
+
+def ask(
+    model: str, find: Callable[[], Sources], *, as_json: bool, loading: Mapping[str, Any], sampling: Mapping[str, Any]
+) -> int:  # fmt: skip
+    """An answer that a model writes from passages, with its sources below it.
+
+    Args:
+        model: Who writes.
+        find: Looks for the passages; the model is loaded only where there are some.
+        loading, sampling: Of the model and of its answer.
+
+    Raises:
+        BadInput: An option or the question is not accepted.
+        KogataError: The index cannot be read, or the model not be run.
+    """
+    from kogata.app.results import print_answer, print_sources
+    from kogata.ask.answers import written
+    from kogata.run.sampling import SamplingParams
+
+    SamplingParams(**sampling)  # what is not accepted is said before anything is looked for
+    sources = find()
+    if not sources.passages:
+        refused = written.refusal(sources)
+        if as_json:
+            print_json(refused.to_dict())
+        else:
+            print_answer(Screen(), refused)
+        return NOT_FOUND
+    loaded = _load(model, loading)
+    draft = written.draft(sources, loaded, sampling=sampling)
+    try:
+        answer, text, timing = Writer(quiet=as_json).answer(loaded, draft.ids, draft.params, draft.said)
+    except KeyboardInterrupt:
+        sys.stdout.write("\n" if draft.said.text and not as_json else "")
+        raise KeyboardInterrupt("the answer is not complete") from None
+    made = draft.answer(loaded.name, answer.finish, timing.to_dict())
+    if as_json:
+        print_json(made.to_dict())
+        return OK
+    sys.stdout.write("" if text.endswith("\n") else "\n")
+    sys.stdout.flush()
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\x1b[2m{timing.line()}\x1b[0m\n")
+    print_sources(Screen(), made)
     return OK
 
 

@@ -19,13 +19,15 @@ from kogata.ask.store.schema import shown
 from kogata.errors import BadInput, StoreError
 
 if TYPE_CHECKING:
-    from kogata.ask.answers.answer import Answer, Generator
+    from kogata.ask.answers.answer import Answer
+    from kogata.ask.answers.written import Sources
     from kogata.ask.indexing.report import Progress, Report
     from kogata.ask.search.retrieve import Mode, SearchResult
     from kogata.ask.store.rows import EmbedderInfo
     from kogata.ask.store.status import Status
     from kogata.ask.store.writer import Writer
     from kogata.run.encoder import Encoder, Precision
+    from kogata.run.model import Model
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -270,7 +272,7 @@ class Index:
 
     def ask(
         self, query: str, k: int = 10, *, paths: Sequence[str] = (), kinds: Sequence[str] = (), exact: bool = False,
-        generator: Generator | None = None,
+        writer: Model | None = None,
     ) -> Answer:  # fmt: skip
         """Answer a question from the documents, every sentence with where it stands; or say that it is not there.
 
@@ -278,17 +280,29 @@ class Index:
             query: The question.
             k: How many passages to look at.
             paths, kinds, exact: As in :meth:`search`.
-            generator: Writes the answer from the passages; None: the best sentences themselves.
+            writer: A model (of :func:`kogata.load`) that writes the answer from the passages; None: their best
+                sentences themselves.
 
         Raises:
-            As :meth:`search`.
+            As :meth:`search`, and BadInput where the question does not fit into the model's context.
         """
+        if writer is not None:
+            from kogata.ask.answers import written
+
+            return written.write(self.find(query, k, paths=paths, kinds=kinds, exact=exact), writer)
         from kogata.ask.answers import answer
 
         where = Filter(tuple(paths), tuple(kinds))
-        return answer.answer(
-            self.store, self._query_model("hybrid"), query, k=k, where=where, exact=exact, generator=generator
-        )
+        return answer.answer(self.store, self._query_model("hybrid"), query, k=k, where=where, exact=exact)
+
+    def find(
+        self, query: str, k: int = 10, *, paths: Sequence[str] = (), kinds: Sequence[str] = (), exact: bool = False
+    ) -> Sources:
+        """What a model can write an answer from (:mod:`kogata.ask.answers.written`); arguments as of :meth:`ask`."""
+        from kogata.ask.answers import written
+
+        where = Filter(tuple(paths), tuple(kinds))
+        return written.find(self.store, self._query_model("hybrid"), query, k=k, where=where, exact=exact)
 
     def _query_model(self, mode: str) -> Encoder | None:
         """The embedder where a search of this mode can use one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kogata.ask.answers.evidence import THRESHOLD, Evidence, Passage, weigh
 from kogata.ask.documents import sentences
@@ -30,7 +30,6 @@ MARGIN = 1.5
 _SAME = 0.6  # two sentences that share this part of their terms say the same
 _CONTEXT_CHARS = 400
 _NEAR_CHARS = 200  # sentences of a passage this near share a citation
-_MARK = re.compile(r"\[(\d+)\]")
 _BULLET = re.compile(r"^(?:[-*+•・◦]\s+|\d{1,3}[.)]\s+|>\s+)")
 _LINE_BREAK = re.compile(r"\s*\n\s*|[ \t]{2,}")
 
@@ -103,14 +102,35 @@ class Answer:
         }
 
 
-class Generator(Protocol):
-    """What writes an answer from passages: the seam for a chat model."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found for a question, its sentences weighed.
 
-    def generate(self, query: str, passages: Sequence[Citation]) -> Iterator[str]:
-        """Pieces of the answer as they are written. A source is named as ``[1]``, by the passage's number."""
+    Attributes:
+        query: The question, as it was searched for.
+        hits: The passages, best first.
+        evidence: The sentences of the first :data:`PASSAGES` of them.
+        confidence: From 0 to 1, that one of the sentences answers.
+        notes: Sentences for people.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    evidence: Evidence
+    confidence: float
+    notes: tuple[str, ...]
+
+    @property
+    def enough(self) -> bool:
+        """Whether the documents answer the question: the rule for answers of every kind."""
+        return self.confidence >= THRESHOLD
+
+    def refusal(self) -> Answer:
+        """That the documents do not."""
+        return Answer(self.query, False, "", (), (), self.hits, self.confidence, self.notes)
 
 
-def answer(
+def find(
     store: Store,
     encoder: Encoder | None,
     query: str,
@@ -118,9 +138,8 @@ def answer(
     k: int = 10,
     where: Filter | None = None,
     exact: bool = False,
-    generator: Generator | None = None,
-) -> Answer:
-    """Answer a question from the documents.
+) -> Found:
+    """What there is to answer a question from. Best inside ``store.snapshot()``.
 
     Args:
         store: The index.
@@ -129,7 +148,6 @@ def answer(
         k: How many passages to find; the first :data:`PASSAGES` are read for sentences.
         where: Which documents count.
         exact: As in :func:`kogata.ask.search.retrieve.search`.
-        generator: Writes the answer from the passages, which it gets in reading order; None: the sentences themselves.
 
     Raises:
         BadInput, EmbedderMismatch: As in a search.
@@ -141,23 +159,35 @@ def answer(
         if not hits and not store.n_chunks():
             notes.append("The index holds no document yet. Add some with `kogata index PATH…`.")
         evidence = read(store, encoder, query, ranking, hits)
-        confidence = evidence.confidence(with_meaning=ranking.query_D is not None)
-        found = confidence >= THRESHOLD
-        written: tuple[AnswerSentence, ...] = ()
-        citations: tuple[Citation, ...] = ()
-        if found and generator is None:
-            chosen = _chosen(evidence, hits)
-            groups = _grouped(chosen)
-            citations = _cite(store, groups)
-            written = tuple(
-                AnswerSentence(tidy(hit.text[start - hit.start : end - hit.start]), number)
-                for number, group in enumerate(groups, 1)
-                for hit, start, end in group
-            )
-    if found and generator is not None:
-        written, citations = _generated(generator, query, hits[:PASSAGES])
-    text = join([sentence.text for sentence in written])
-    return Answer(query, found, text, written, citations, hits, confidence, (*notes, *ranking.notes))
+    confidence = evidence.confidence(with_meaning=ranking.query_D is not None)
+    return Found(query, hits, evidence, confidence, (*notes, *ranking.notes))
+
+
+def answer(
+    store: Store,
+    encoder: Encoder | None,
+    query: str,
+    *,
+    k: int = 10,
+    where: Filter | None = None,
+    exact: bool = False,
+) -> Answer:
+    """Answer a question with sentences of the documents; the arguments and errors are those of :func:`find`."""
+    with store.snapshot():
+        found = find(store, encoder, query, k=k, where=where, exact=exact)
+        if not found.enough:
+            return found.refusal()
+        groups = _grouped(_chosen(found.evidence, found.hits))
+        citations = tuple(
+            cite(store, group[0][0], group[0][1], group[-1][2], number) for number, group in enumerate(groups, 1)
+        )
+    said = tuple(
+        AnswerSentence(tidy(hit.text[start - hit.start : end - hit.start]), number)
+        for number, group in enumerate(groups, 1)
+        for hit, start, end in group
+    )
+    text = join([sentence.text for sentence in said])
+    return Answer(found.query, True, text, said, citations, found.hits, found.confidence, found.notes)
 
 
 def read(store: Store, encoder: Encoder | None, query: str, ranking: Ranking, hits: Sequence[Hit]) -> Evidence:
@@ -184,12 +214,16 @@ def tidy(sentence: str) -> str:
 
 
 def join(parts: Sequence[str]) -> str:
-    """Texts in one line; a space between them unless Japanese stands on either side."""
+    """Texts in one line; a space between two of them unless Japanese stands on both sides."""
     text = ""
     for part in parts:
-        gap = " " if text and part and not (_is_wide(text[-1]) or _is_wide(part[0])) else ""
-        text += gap + part
+        text += (gap(text, part) if text and part else "") + part
     return text
+
+
+def gap(before: str, after: str) -> str:
+    """What stands between two texts: a space, but nothing where Japanese stands on both sides."""
+    return "" if _is_wide(before[-1:]) and _is_wide(after[:1]) else " "
 
 
 def _is_wide(character: str) -> bool:
@@ -243,37 +277,14 @@ def _grouped(chosen: Sequence[tuple[Hit, int, int]]) -> list[list[tuple[Hit, int
     return groups
 
 
-def _cite(store: Store, groups: Sequence[Sequence[tuple[Hit, int, int]]]) -> tuple[Citation, ...]:
-    citations: list[Citation] = []
-    for number, group in enumerate(groups, 1):
-        hit, start, end = group[0][0], group[0][1], group[-1][2]
-        first = max(0, start - _CONTEXT_CHARS)
-        left = store.context(hit.document_id, first, start)
-        right = store.context(hit.document_id, end, end + _CONTEXT_CHARS)
-        before, after = sentences(left), sentences(right)
-        leading = left[before[-1][0] : before[-1][1]] if before else ""
-        if leading.strip() in hit.heading:  # the heading is shown beside it
-            leading = ""
-        following = right[after[0][0] : after[0][1]] if after else ""
-        citations.append(Citation.of(hit, start, end, number=number, before=leading, after=following))
-    return tuple(citations)
-
-
-def _generated(
-    generator: Generator, query: str, hits: Sequence[Hit]
-) -> tuple[tuple[AnswerSentence, ...], tuple[Citation, ...]]:
-    """An answer written by a generator from the passages in reading order, with the sources that it names."""
-    ordered = sorted(hits, key=lambda hit: (min(h.rank for h in hits if h.document_id == hit.document_id), hit.start))
-    passages = [Citation.of(hit, hit.start, hit.end, number=number) for number, hit in enumerate(ordered, 1)]
-    text = "".join(generator.generate(query, passages))
-    written: list[AnswerSentence] = []
-    named: set[int] = set()
-    for start, end in sentences(text):
-        numbers = [int(mark) for mark in _MARK.findall(text[start:end]) if 1 <= int(mark) <= len(passages)]
-        named.update(numbers)
-        plain = _MARK.sub("", text[start:end]).strip()
-        if plain:
-            written.append(AnswerSentence(plain, numbers[0] if numbers else 0))
-        elif numbers and written and not written[-1].citation:  # "A sentence. [1]": the mark was cut off from it
-            written[-1] = AnswerSentence(written[-1].text, numbers[0])
-    return tuple(written), tuple(passage for passage in passages if passage.number in named)
+def cite(store: Store, hit: Hit, start: int, end: int, number: int) -> Citation:
+    """A stretch of a hit, from and to in characters of the document, with the sentences next to it."""
+    first = max(0, start - _CONTEXT_CHARS)
+    left = store.context(hit.document_id, first, start)
+    right = store.context(hit.document_id, end, end + _CONTEXT_CHARS)
+    before, after = sentences(left), sentences(right)
+    leading = left[before[-1][0] : before[-1][1]] if before else ""
+    if leading.strip() in hit.heading:  # the heading is shown beside it
+        leading = ""
+    following = right[after[0][0] : after[0][1]] if after else ""
+    return Citation.of(hit, start, end, number=number, before=leading, after=following)

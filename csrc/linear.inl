@@ -8,8 +8,16 @@ namespace {
 
 constexpr int V = 16 / W;  // vectors to a panel
 
-// acc[r][:] += sum over k of x[k * x_step + r] * (row k of the panels), in order of k.
-template <int R, int P>
+// Fetches the same place in the next P panels into the second-level cache: `w` is where this tile reads, a step of 64
+// bytes. A panel is a few pages long, too short for the processor to see the stream; the panels lie end to end.
+template <int P>
+inline void fetch_next(const void* w, int64_t panel_bytes) {
+#pragma GCC unroll 2
+  for (int j = 0; j < P; ++j) __builtin_prefetch(static_cast<const char*>(w) + (P + j) * panel_bytes, 0, 2);
+}
+
+// acc[r][:] += sum over k of x[k * x_step + r] * (row k of the panels), in order of k. kStream: the panels are weights.
+template <int R, int P, bool kStream = false>
 inline void multiply_f32(const float* x, int64_t x_step, const float* w, int64_t w_step, int64_t panel_stride,
                          int64_t depth, F (&acc)[R][P * V]) {
 #pragma GCC unroll 16
@@ -18,6 +26,7 @@ inline void multiply_f32(const float* x, int64_t x_step, const float* w, int64_t
     for (int j = 0; j < P * V; ++j) acc[r][j] = f_zero();
   }
   for (int64_t k = 0; k < depth; ++k) {
+    if constexpr (kStream) fetch_next<P>(w + k * w_step, 4 * panel_stride);
     F column[P * V];
 #pragma GCC unroll 16
     for (int j = 0; j < P * V; ++j) column[j] = f_load(w + (j / V) * panel_stride + k * w_step + (j % V) * W);
@@ -32,7 +41,7 @@ inline void multiply_f32(const float* x, int64_t x_step, const float* w, int64_t
 
 #if defined(__AVX512BF16__)
 // The same over pairs of k: x[pair][r][2], panels [pair][16][2]; steps and strides count bf16 values.
-template <int R, int P>
+template <int R, int P, bool kStream = false>
 inline void multiply_bf16(const uint16_t* x, int64_t x_step, const uint16_t* w, int64_t w_step, int64_t panel_stride,
                           int64_t n_pairs, F (&acc)[R][P * V]) {
 #pragma GCC unroll 16
@@ -41,6 +50,7 @@ inline void multiply_bf16(const uint16_t* x, int64_t x_step, const uint16_t* w, 
     for (int j = 0; j < P * V; ++j) acc[r][j] = f_zero();
   }
   for (int64_t k = 0; k < n_pairs; ++k) {
+    if constexpr (kStream) fetch_next<P>(w + k * w_step, 2 * panel_stride);
     H column[P * V];
 #pragma GCC unroll 16
     for (int j = 0; j < P * V; ++j) column[j] = h_load(w + (j / V) * panel_stride + k * w_step + (j % V) * 2 * W);
@@ -69,8 +79,8 @@ struct TileF32 {
   static void run(const LinearArgs& a, const void* x, int64_t, int64_t panel, float* out) {
     const int64_t stride = a.n_in_padded * kPanel;
     F acc[R][P * V];
-    multiply_f32<R, P>(static_cast<const float*>(x), a.tile_rows, static_cast<const float*>(a.weight) + panel * stride,
-                       kPanel, stride, a.n_in_padded, acc);
+    multiply_f32<R, P, true>(static_cast<const float*>(x), a.tile_rows,
+                             static_cast<const float*>(a.weight) + panel * stride, kPanel, stride, a.n_in_padded, acc);
     store_tile<R, P>(acc, out, P * kPanel);
   }
 };
@@ -81,9 +91,9 @@ struct TileBf16 {
   static void run(const LinearArgs& a, const void* x, int64_t, int64_t panel, float* out) {
     const int64_t stride = a.n_in_padded * kPanel;
     F acc[R][P * V];
-    multiply_bf16<R, P>(static_cast<const uint16_t*>(x), 2 * a.tile_rows,
-                        static_cast<const uint16_t*>(a.weight) + panel * stride, 2 * kPanel, stride,
-                        a.n_in_padded / 2, acc);
+    multiply_bf16<R, P, true>(static_cast<const uint16_t*>(x), 2 * a.tile_rows,
+                              static_cast<const uint16_t*>(a.weight) + panel * stride, 2 * kPanel, stride,
+                              a.n_in_padded / 2, acc);
     store_tile<R, P>(acc, out, P * kPanel);
   }
 };
@@ -102,6 +112,7 @@ struct TileBf16 {
       for (int j = 0; j < P * V; ++j) acc[r][j] = f_zero();
     }
     for (int64_t k = 0; k < depth; k += 2) {
+      fetch_next<P>(w + k * kPanel, 2 * stride);
       F even[P * V], odd[P * V];
 #pragma GCC unroll 16
       for (int j = 0; j < P * V; ++j) {
@@ -133,6 +144,7 @@ struct TileInt8 {
       for (int j = 0; j < P * V; ++j) acc[r][j] = i_zero();
     }
     for (int64_t k = 0; k < depth; k += 4) {
+      fetch_next<P>(w + k * kPanel, stride);
       B column[P * V];
 #pragma GCC unroll 16
       for (int j = 0; j < P * V; ++j) column[j] = b_load(w + (j / V) * stride + k * kPanel + (j % V) * 4 * W);
@@ -180,6 +192,7 @@ struct TileGroups {
         for (int j = 0; j < P * V; ++j) acc[r][j] = i_zero();
       }
       for (int64_t k = g * a.group; k < (g + 1) * a.group; k += kInt4 ? 8 : 4) {
+        fetch_next<P>(w + k * kPanel / (kInt4 ? 2 : 1), stride);
         B first[P * V];
         [[maybe_unused]] B second[P * V];
 #pragma GCC unroll 16
@@ -229,7 +242,6 @@ using TileInt4 = TileGroups<R, P, true>;
 // Ternary: codes w + 1 in 0..2 at two bits (kSteps = 4 steps of four inputs in four bytes of a column) or as digits to
 // the base 3 (kSteps = 5). Sums are exact in int32, at most 256 K; sum of q * w = sum of q * code - sum of q. Where few
 // rows leave few sums, the steps get one each: a chain of dot products is long.
-constexpr int64_t kAhead = 4096;  // bytes that are fetched before they are read, where rows are few
 template <int R, int P, int kSteps>
 struct TileCodes {
   static void run(const LinearArgs& a, const void* x_tile, int64_t row, int64_t panel, float* out) {
@@ -251,8 +263,7 @@ struct TileCodes {
       }
       for (int64_t b = g * per_group; b < (g + 1) * per_group; ++b) {
         const int8_t* block = x + b * kSteps * step;
-        // A panel is a page or two long, too short for the processor to see the stream; the panels lie end to end.
-        if constexpr (kChains > 1) __builtin_prefetch(w + b * kPanel * 4 + kAhead);
+        fetch_next<P>(w + b * kPanel * 4, stride);
 #pragma GCC unroll 16
         for (int j = 0; j < P * V; ++j) {
           B codes[kSteps];
@@ -333,7 +344,7 @@ inline void finish_tile(const LinearArgs& a, const float* tile, int rows, int co
   }
 }
 
-constexpr int64_t kFewRows = 2;
+constexpr int64_t kFewRows = 8;
 
 // `unit`: bytes of one row's step in the packed activations; `kk`: inputs to a step.
 template <template <int, int> class Tile, int Most>
@@ -342,7 +353,7 @@ inline void linear_range(const LinearArgs& a, int unit, int kk, int64_t begin, i
   alignas(64) float tile[Most * kPanels * kPanel];
   const int64_t tile_bytes = a.n_in_padded / kk * a.tile_rows * unit;
   for (int64_t panel = panel_begin; panel < panel_end;) {
-    // With few rows a product waits for memory: one panel at a time is one stream.
+    // With few rows there are registers enough for sums without a second panel, and one panel at a time is one stream.
     const bool pair = kPanels == 2 && panel + 2 <= panel_end && a.tile_rows > kFewRows;
     const int columns = static_cast<int>(pair ? 2 * kPanel : kPanel);
     for (int64_t t = begin; t < end; ++t) {

@@ -14,12 +14,12 @@ import numpy as np
 
 from kogata.ops import dispatch
 
-_MEGABYTES = 128
+_MEGABYTES = 256  # of which a large cache holds little
 _SECONDS = 0.02
 
 
 def bandwidth() -> float:
-    """GB/s that all threads together read from memory: the best of several passes over 128 MB."""
+    """GB/s that all threads together read from memory: the best of several passes over 256 MB."""
     x = np.ones(_MEGABYTES * (1 << 20) // 4, np.float32)
     native = dispatch.native_module() if dispatch.table().isa != "fallback" else None
     read: Callable[[], object] = (lambda: native.read(x)) if native is not None else x.sum

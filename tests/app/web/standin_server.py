@@ -7,11 +7,12 @@ It answers at once, and a test can hold any state of it still: indexing, startin
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -87,6 +88,12 @@ class Library:
     indexing: Json | None = None
     delay: float = 0.0  # seconds an answer takes
     requests: list[str] = field(default_factory=list)
+    writer: str | None = "bitnet-b1.58-2B-4T"
+    says: list[str] = field(default_factory=lambda: ["Decoding reads ", "11.6 times fewer bytes [1]."])  # in pieces
+    pause: float = 0.0  # seconds before each piece
+    breaks: bool = False  # the stream ends in the middle
+    asked: list[Json] = field(default_factory=list)  # bodies of what the writer was asked
+    stopped: int = 0  # streams whose reader went away
 
     def __post_init__(self) -> None:
         for number, document in enumerate(self.documents, 1):
@@ -186,6 +193,71 @@ def answer(library: Library, body: Json) -> Json:
     }  # fmt: skip
 
 
+async def written(library: Library, body: Json, event: Callable[[str], Json]) -> AsyncIterator[bytes]:
+    """What the writer says, as a stream of events."""
+    library.asked.append(body)
+    try:
+        yield b": still here\n\n"
+        for piece in library.says:
+            await asyncio.sleep(library.pause)
+            yield sse(event(piece))
+        if library.breaks:
+            return
+    except asyncio.CancelledError:
+        library.stopped += 1
+        raise
+
+
+def sse(event: Json | str) -> bytes:
+    return f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n".encode()
+
+
+async def written_answer(library: Library, body: Json) -> AsyncIterator[bytes]:
+    """As the server answers a question with "writer" and "stream"."""
+    found = answer(library, body)
+    passages = [
+        {**{name: hit[name] for name in ("path", "title", "kind", "page", "heading", "start", "end", "text")},
+         "document_id": hit["document_id"], "number": number, "before": "", "after": ""}
+        for number, hit in enumerate(found["hits"][:5], 1)
+    ]  # fmt: skip
+    empty = {"text": "", "sentences": [], "citations": [], "model": None, "finish_reason": None, "usage": None}
+    if not found["found"]:
+        library.asked.append(body)
+        yield sse({"type": "answer", **found, **empty})
+    else:
+        yield sse({"type": "sources", "passages": passages})
+        for done in (512, 1024):
+            await asyncio.sleep(library.pause)
+            yield sse({"type": "reading", "done": done, "total": 1100})
+        async for event in written(library, body, lambda piece: {"type": "text", "text": piece}):
+            yield event
+        if library.breaks:
+            return
+        text = "".join(library.says)
+        cited = [passage for passage in passages if f"[{passage['number']}]" in text]
+        notes = [] if cited else ["The model named no source for what it wrote."]
+        yield sse({
+            "type": "answer", **found, **empty, "text": text, "citations": cited, "notes": notes,
+            "model": library.writer, "finish_reason": "stop",
+        })  # fmt: skip
+    yield sse("[DONE]")
+
+
+async def completion(library: Library, body: Json) -> AsyncIterator[bytes]:
+    """As /v1/chat/completions streams."""
+
+    def chunk(delta: Json, finish: str | None = None) -> Json:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return {"object": "chat.completion.chunk", "id": "x", "choices": [choice]}
+
+    yield sse(chunk({"role": "assistant", "content": ""}))
+    async for event in written(library, body, lambda piece: chunk({"content": piece})):
+        yield event
+    if not library.breaks:
+        yield sse(chunk({}, "stop"))
+        yield sse("[DONE]")
+
+
 def status(library: Library) -> Json:
     readable = [document for document in library.documents if document.state != "skipped"]
     skipped = [document for document in library.documents if document.state == "skipped"]
@@ -259,7 +331,21 @@ def application(library: Library) -> Starlette:
     async def post_ask(request: Request) -> Response:
         await guard(request)
         await asyncio.sleep(library.delay)
-        return JSONResponse(answer(library, await request.json()))
+        body = await request.json()
+        if body.get("writer"):
+            return StreamingResponse(written_answer(library, body), media_type="text/event-stream")
+        return JSONResponse(answer(library, body))
+
+    async def post_chat(request: Request) -> Response:
+        await guard(request)
+        return StreamingResponse(completion(library, await request.json()), media_type="text/event-stream")
+
+    async def models(request: Request) -> Response:
+        await guard(request)
+        common = {"object": "model", "created": 0, "owned_by": "kogata"}
+        listed = [{**common, "id": "multilingual-e5-small-q4", "dimensions": 384, "max_length": 512}]
+        listed += [{**common, "id": library.writer, "context": 4096}] if library.writer else []
+        return JSONResponse({"object": "list", "data": listed})
 
     async def documents(request: Request) -> Response:
         await guard(request)
@@ -333,6 +419,8 @@ def application(library: Library) -> Starlette:
             Route("/v1/status", get_status),
             Route("/v1/search", post_search, methods=["POST"]),
             Route("/v1/ask", post_ask, methods=["POST"]),
+            Route("/v1/chat/completions", post_chat, methods=["POST"]),
+            Route("/v1/models", models),
             Route("/v1/documents", upload, methods=["POST"]),
             Route("/v1/documents", documents),
             Route("/v1/documents/{id:int}", document, methods=["GET", "DELETE"]),

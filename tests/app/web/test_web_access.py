@@ -11,8 +11,9 @@ import pytest
 from standin_server import WEB, Library
 
 if TYPE_CHECKING:
-    from conftest import Open
     from playwright.sync_api import Page
+
+    from conftest import Open
 
 QUERY = {"en": "decoding bytes 64k tokens", "ja": "潮位とは何を測った高さですか"}
 SEARCH = {"en": "gauge calibrated", "ja": "潮位の観測"}
@@ -296,6 +297,21 @@ def scenes(page: Page, library: Library, language: str) -> Any:
     page.wait_for_selector(".card small")
     page.click("#filters-open")
     yield "search"
+    to("view=chat")
+    page.wait_for_selector("#chat-intro h2")
+    yield "chat"
+    page.fill("#chat-box", QUERY[language])
+    page.press("#chat-box", "Enter")
+    page.wait_for_selector("#chat .sources")
+    yield "chat answered"
+    page.fill("#chat-box", "zzzz gauge volcano eruption winter")
+    page.press("#chat-box", "Enter")
+    page.locator("#chat .reply").nth(1).locator(".sources").wait_for()
+    library.breaks = True
+    page.fill("#chat-box", QUERY[language])
+    page.press("#chat-box", "Enter")
+    page.wait_for_selector("#chat .failure")
+    yield "chat failed"
     library.indexing = dict(RUNNING)
     to("view=documents")
     page.wait_for_selector("#documents .document")

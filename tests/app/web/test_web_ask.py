@@ -10,8 +10,9 @@ from urllib.parse import quote
 from standin_server import Document, Library
 
 if TYPE_CHECKING:
-    from conftest import Open
     from playwright.sync_api import Page
+
+    from conftest import Open
 
 DECODING = "At 64k tokens decoding reads 11.6 times fewer bytes of the key-value cache than full attention does."
 

@@ -9,8 +9,9 @@ import pytest
 from standin_server import UPLOADS, Document, Library
 
 if TYPE_CHECKING:
-    from conftest import Open
     from playwright.sync_api import Page
+
+    from conftest import Open
 
 RUNNING = {
     "running": True, "phase": "reading", "done": 300, "total": 1200, "bytes_done": 3, "bytes_total": 12,

@@ -16,8 +16,9 @@ from command_line import write_folder
 from serve_process import Server
 
 if TYPE_CHECKING:
-    from conftest import Open
     from playwright.sync_api import Page
+
+    from conftest import Open
 
 CALIBRATED = "The gauge was calibrated in May 2021 by Maria Lindqvist."
 KEY = "open & sesame/+%"

@@ -83,6 +83,42 @@ const query = (values) => new URLSearchParams(Object.entries(values).filter(([, 
 
 export const ask = (body, signal) => json("POST", "v1/ask", { body, signal, patient: true });
 export const search = (body, signal) => json("POST", "v1/search", { body, signal, patient: true });
+/**
+ * What the server says bit by bit (`text/event-stream`), each event as JSON says it. Throws as the others do, also where
+ * the stream breaks off; to leave the loop, or to abort the signal, ends the server's work.
+ */
+export async function* events(path, body, signal) {
+  const response = await request("POST", path, { body, signal, patient: true });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) throw new ApiError(0, "", "");
+      const parts = (rest + value).split(/\r?\n\r?\n/);
+      rest = parts.pop();
+      for (const part of parts) {
+        const data = part.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
+        if (data === "[DONE]") return;
+        if (!data) continue; // a comment that keeps the connection
+        const event = JSON.parse(data);
+        if (event.error) throw new ApiError(500, event.error.message ?? "", event.error.code ?? "");
+        yield event;
+      }
+    }
+  } catch (error) {
+    throw error instanceof TypeError ? new ApiError(0, "", "") : error;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** The model that writes, {id}, or null. */
+export async function getWriter() {
+  const { data } = await json("GET", "v1/models");
+  return data.find((model) => model.dimensions === undefined) ?? null;
+}
+
 export const getStatus = () => json("GET", "v1/status");
 export const listDocuments = (values, signal) => json("GET", `v1/documents?${query(values)}`, { signal });
 export const readText = (id, start, end, signal) => json("GET", `v1/documents/${id}/text?start=${start}&end=${end}`, { signal });

@@ -2,6 +2,7 @@
 
 import { follow, go, link, read } from "./address.js";
 import * as api from "./api.js";
+import { drawChat, showChat, startChat, stopChat, toChatBox } from "./chat.js";
 import { $, el, fill, langOf } from "./dom.js";
 import { drawDocuments, showDocuments, startDocuments } from "./documents.js";
 import { closeReader, drawReader, showReader, startReader } from "./reader.js";
@@ -12,6 +13,8 @@ import { drawUploads, startUploads, uploadsRunning } from "./uploads.js";
 const BUSY = 1_000; // ms between two looks at the server while it indexes
 const IDLE = 10_000;
 
+const VIEWS = ["ask", "chat", "documents"];
+
 let status = null;
 
 const roots = () => (status ? [...status.folders.map((folder) => folder.path), status.uploads.folder] : []);
@@ -20,20 +23,21 @@ const roots = () => (status ? [...status.folders.map((folder) => folder.path), s
 
 function show() {
   const place = read();
-  const documents = place.view === "documents";
-  $("#view-ask").hidden = documents;
-  $("#view-documents").hidden = !documents;
-  for (const view of document.querySelectorAll("nav a")) {
-    view.href = link({ ...place, view: view.dataset.view, doc: "", from: "", to: "" });
-    if (view.dataset.view === place.view) view.setAttribute("aria-current", "page");
-    else view.removeAttribute("aria-current");
+  const view = VIEWS.includes(place.view) ? place.view : VIEWS[0];
+  for (const name of VIEWS) $(`#view-${name}`).hidden = name !== view;
+  for (const a of document.querySelectorAll("nav a")) {
+    a.href = link({ ...place, view: a.dataset.view, doc: "", from: "", to: "" });
+    if (a.dataset.view === view) a.setAttribute("aria-current", "page");
+    else a.removeAttribute("aria-current");
   }
-  document.body.classList.toggle("fresh", !documents && !place.q.trim());
+  document.body.classList.toggle("fresh", view === "ask" && !place.q.trim());
   showForm(place);
-  if (!documents) showResults(place);
-  showDocuments(documents);
+  if (view === "ask") showResults(place);
+  showChat(view === "chat", roots());
+  showDocuments(view === "documents");
   showReader(place, roots());
-  document.title = documents ? `${t.viewDocuments} · Kogata` : place.q ? `${place.q} · Kogata` : "Kogata";
+  const title = { ask: place.q, chat: t.viewChat, documents: t.viewDocuments }[view];
+  document.title = title ? `${title} · Kogata` : "Kogata";
 }
 
 // --- the box
@@ -135,6 +139,7 @@ function drawAll() {
   drawResults(status ?? undefined);
   drawDocuments(status ?? undefined);
   drawUploads(status ?? undefined);
+  drawChat(roots());
   drawReader(roots());
 }
 
@@ -180,7 +185,7 @@ function showAway(how) {
 
 // --- keys
 
-const opens = () => [...document.querySelectorAll("#results .open, #documents .open")].filter((button) => button.checkVisibility());
+const opens = () => [...document.querySelectorAll("#results .open, #chat .open, #documents .open")].filter((button) => button.checkVisibility());
 
 /** Move the focus through the results; past the first one is the box. With the reader open its text follows. */
 function step(by) {
@@ -201,7 +206,7 @@ function onKey(event) {
   const inReader = $("#reader").contains(target);
   const down = target.id === "query" || target === document.body || target.matches(".open");
   const act = {
-    Escape: read().doc && closeReader,
+    Escape: (read().doc && closeReader) || (read().view === "chat" && stopChat),
     "/": !typing && toBox,
     "?": !typing && (() => $("#help").showModal()),
     j: !typing && (() => step(1)),
@@ -215,6 +220,7 @@ function onKey(event) {
 }
 
 function toBox() {
+  if (read().view === "chat") return toChatBox();
   go({ view: "ask" });
   $("#query").focus();
   $("#query").select();
@@ -226,6 +232,7 @@ showLanguage();
 startForm();
 startSwitches();
 startReader();
+startChat();
 startDocuments(pulse);
 startUploads(pulse, () => go({ view: "documents" }));
 $("#help-open").addEventListener("click", () => $("#help").showModal());
@@ -237,6 +244,7 @@ for (const a of document.querySelectorAll("nav a, #home")) {
     if (a.id === "home") go({ view: "ask", q: "", type: [], path: "", by: "hybrid", doc: "", from: "", to: "" });
     else go({ view: a.dataset.view, doc: "", from: "", to: "" });
     if (read().view === "ask") $("#query").focus();
+    else if (read().view === "chat") toChatBox();
   });
 }
 document.addEventListener("keydown", onKey);

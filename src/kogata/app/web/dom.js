@@ -68,8 +68,8 @@ export function langOf(text) {
   return (beginning.match(JAPANESE)?.length ?? 0) * 8 > beginning.length ? "ja" : "en";
 }
 
-/** What stands between two sentences: a blank, but none next to a Japanese character. */
-export const gap = (left, right) => (langOf(left.slice(-1)) === "ja" || langOf(right.slice(0, 1)) === "ja" ? "" : " ");
+/** What stands between two sentences: a blank, but none between Japanese characters. */
+export const gap = (left, right) => (langOf(left.slice(-1)) === "ja" && langOf(right.slice(0, 1)) === "ja" ? "" : " ");
 
 /** Name and folder of a path, the folder beginning at the indexed folder it is in: "papers/2026". */
 export function whereIs(path, roots) {

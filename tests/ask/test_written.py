@@ -232,8 +232,10 @@ def test_earlier_turns_come_before_and_the_oldest_go_first(index: Index, model: 
     ]
     sources = index.find(QUESTION)
     made = model()
-    draft = written.draft(sources, made, earlier=turns)
+    marked = [{**turn, "content": turn["content"] + " [1][3]"} for turn in turns]
+    draft = written.draft(sources, made, earlier=marked)
     text = prompt_of(made, draft.ids)
+    assert "x [1]" not in text, "the numbers of earlier answers are of other passages"
     places = [text.index(turn["content"]) for turn in turns] + [text.index("Answer the question")]
     assert places == sorted(places)
     assert draft.notes == ()

@@ -187,7 +187,8 @@ def draft(
         sources: Of :func:`find`, with passages.
         model: What will write.
         question: What is asked, where that is not what was searched for.
-        earlier: Earlier turns of the conversation, ``role`` ("user", "assistant") and ``content``, oldest first.
+        earlier: Earlier turns of the conversation, ``role`` ("user", "assistant") and ``content``, oldest first. Their
+            marks are taken out.
         sampling: As of :class:`kogata.run.sampling.SamplingParams`; without ``temperature`` always the likeliest token.
 
     Raises:
@@ -204,7 +205,8 @@ def draft(
     def prompt(passages: Sequence[Citation], turns: Sequence[Mapping[str, str]]) -> NDArray[Any]:
         return _prompt(model, wording, query, passages, turns)
 
-    turns = list(earlier)
+    # The numbers of earlier answers were those of other passages.
+    turns = [{"role": turn["role"], "content": _MARK.sub("", turn["content"])} for turn in earlier]
     while turns and len(prompt((), turns)) > room // _EARLIER_SHARE:
         del turns[: 2 if len(turns) > 1 and turns[1]["role"] == "assistant" else 1]
     notes = []

@@ -104,7 +104,7 @@ def test_what_is_not_there_is_refused_before_a_model_is_loaded(
 def test_without_a_named_source_the_passages_are_shown(run: Run, shelf: Path) -> None:
     result = run("ask", "--index", shelf, "--writer", "tiny", "--max-tokens", 20, QUESTION)
     assert result.code == 0, result.err
-    assert "It named no source. The first of the passages that it was given:" in result.out
+    assert "Passages that it was given:" in result.out
     assert "tides.md" in result.out
     again = run("ask", "--index", shelf, "--writer", "tiny", "--max-tokens", 20, QUESTION)
     assert again.out == result.out, "always the likeliest token, unless told otherwise"

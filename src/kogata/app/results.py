@@ -50,7 +50,7 @@ def print_sources(screen: Screen, answer: WrittenAnswer) -> None:
 
     if not answer.citations:
         screen.line()
-        screen.flow([("It named no source. The first of the passages that it was given:", "")])
+        screen.flow([("Passages that it was given:", "")])
         for number, hit in enumerate(answer.hits[:_NEAREST], 1):
             screen.line()
             _print_hit(screen, hit, f"{number}  ")

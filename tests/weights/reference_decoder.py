@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kogata.config import Rope
 from kogata.run.rope import rope_tables
-from kogata.weights import DecoderCheckpoint, TernaryTensor
+from kogata.weights import DecoderCheckpoint
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def logits_TV(checkpoint: DecoderCheckpoint, ids_T: NDArray[np.int64]) -> Floats
 
     def get(name: str) -> Floats:
         tensor = checkpoint.tensors[name]
-        return np.asarray(tensor.dequantise() if isinstance(tensor, TernaryTensor) else tensor, np.float64)
+        return np.asarray(tensor if isinstance(tensor, np.ndarray) else tensor.dequantise(), np.float64)
 
     def norm(x: Floats, name: str, eps: float = config.norm_eps) -> Floats:
         return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * get(f"{name}.weight")

@@ -137,6 +137,9 @@ class DecoderConfig:
             raise ModelError("The model has a window, but no layer with sliding attention.")
         if not isinstance(self.rope, Rope) or not isinstance(self.window_rope, Rope | None):
             raise ModelError("The model's rope and window_rope must be ropes.")
+        for rope in (self.rope, self.window_rope):
+            if rope is not None and rope.factors and len(rope.factors) != self.d_head // 2:
+                raise ModelError(f"The model's rope has {len(rope.factors)} factors for {self.d_head // 2} pairs.")
 
     def _check_quantisation(self) -> None:
         if not self.quantised:

@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 from kogata.config.parameters import check_fields, check_flag, check_number, check_size, is_finite, shown
 from kogata.errors import ModelError
 
-RopeKind = Literal["default", "linear", "dynamic", "llama3", "yarn"]
+RopeKind = Literal["default", "linear", "dynamic", "llama3", "yarn", "factors"]
+#: Those that Hugging Face's files name. GGUF files of Llama 3 hold the factors that its rule comes to.
+_NAMED = tuple(kind for kind in get_args(RopeKind) if kind != "factors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +22,8 @@ class Rope:
     Attributes:
         theta: The base: pair i of a head of width D turns by ``theta ** (-2i / D)`` a position.
         kind: How the angles are stretched for longer texts: not at all, all alike (linear), by a base that grows with
-            the text (dynamic), the slow pairs only (llama3), or by a ramp between the fast and the slow (yarn).
+            the text (dynamic), the slow pairs only (llama3), by a ramp between the fast and the slow (yarn), or each
+            pair by a factor of its own (factors).
         factor: How far they are stretched.
         original_context: Positions before stretching (dynamic, llama3, yarn).
         low_freq_factor: llama3: pairs that turn less often than this within ``original_context`` are stretched fully.
@@ -29,6 +32,7 @@ class Rope:
         beta_slow: yarn: pairs that turn less often than this are stretched fully.
         truncate: yarn: whether the ramp begins and ends at whole pairs.
         attention_factor: yarn: multiplies the cosines and sines.
+        factors: factors: how far each pair is stretched, D / 2 of them.
 
     Raises:
         ModelError: A number is out of range or contradicts another.
@@ -44,6 +48,7 @@ class Rope:
     beta_slow: float = 1.0
     truncate: bool = True
     attention_factor: float = 1.0
+    factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RopeKind):
@@ -58,6 +63,10 @@ class Rope:
         check_number("rope attention_factor", self.attention_factor, 1e-6, 1e6)
         if self.kind in ("dynamic", "llama3", "yarn"):
             check_size("context", self.original_context)
+        if not isinstance(self.factors, tuple) or bool(self.factors) != (self.kind == "factors"):
+            raise ModelError(f"A rope of the kind {self.kind!r} cannot have the factors {shown(self.factors)}.")
+        for factor in self.factors:
+            check_number("rope factors", factor, 1e-6, 1e6)
         if self.low_freq_factor >= self.high_freq_factor:
             raise ModelError(
                 f"The rope's low_freq_factor is {self.low_freq_factor:g} and its high_freq_factor "
@@ -76,7 +85,9 @@ class Rope:
         Raises:
             ModelError: A field is unknown, missing, or not accepted.
         """
-        return cls(**check_fields(cls, values))
+        found = check_fields(cls, values)
+        factors = found.get("factors", ())
+        return cls(**found | {"factors": tuple(factors) if isinstance(factors, list | tuple) else factors})
 
     @classmethod
     def from_hf(cls, values: object, theta: object, context: int, original_context: object = None) -> Rope:
@@ -97,10 +108,8 @@ class Rope:
         if part is not None and part != 1:
             raise ModelError(f"config.json rotates a share of {shown(part)} of each head; only whole heads can be run.")
         kind = values.get("rope_type", values.get("type", "default"))
-        if kind not in get_args(RopeKind):
-            raise ModelError(
-                f"Rotary positions of type {shown(kind)} cannot be run; {', '.join(get_args(RopeKind))} can."
-            )
+        if kind not in _NAMED:
+            raise ModelError(f"Rotary positions of type {shown(kind)} cannot be run; {', '.join(_NAMED)} can.")
         found: dict[str, Any] = {"kind": kind, "theta": _number(values.get("rope_theta", theta), "rope_theta")}
         if kind == "default":
             return cls(**found)

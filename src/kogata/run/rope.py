@@ -53,6 +53,9 @@ def rope_frequencies(rope: Rope, d_head: int, length: int) -> NDArray[np.float64
     plain_D2 = theta ** (-2.0 * pairs_D2 / d_head)
     if rope.kind == "linear":
         return plain_D2 / rope.factor
+    if rope.kind == "factors":
+        factors_D2 = np.array(rope.factors, np.float64)
+        return plain_D2 / factors_D2
     if rope.kind == "llama3":
         turns_D2 = rope.original_context * plain_D2 / (2.0 * math.pi)
         kept_D2 = (turns_D2 - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kogata.errors import BadInput, ModelError
 from kogata.weights.checkpoint import DecoderCheckpoint, EncoderCheckpoint
 from kogata.weights.files import unreadable
-from kogata.weights.tensors import FloatTensor, Q4Tensor, TernaryTensor
+from kogata.weights.tensors import FloatTensor, Q4Tensor, Q8Tensor, TernaryTensor
 
 if TYPE_CHECKING:
     from kogata.weights.packed import PackedDecoder, Quantise, Ternary
@@ -22,6 +22,7 @@ __all__ = [
     "EncoderCheckpoint",
     "FloatTensor",
     "Q4Tensor",
+    "Q8Tensor",
     "TernaryTensor",
     "convert_decoder",
     "load_decoder",
@@ -58,19 +59,21 @@ def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint | PackedDe
     """A model that writes, packed already where it comes from ``kogata convert``.
 
     Args:
-        source: "tiny", a directory in Hugging Face's layout or of ``kogata convert``, or a hub id ``owner/name``, which
-            is fetched once and then read from the hub's cache.
+        source: "tiny", a directory in Hugging Face's layout or of ``kogata convert``, a GGUF file, or a model of the
+            hub: its id ``owner/name``, or that and a GGUF file of it, ``owner/name:Q8_0`` or ``owner/name/file.gguf``.
+            It is fetched once and then read from the hub's cache.
 
     Raises:
         ModelError: There is no such model, or it is damaged, contradictory or of a kind that cannot be run.
     """
-    from kogata.weights import decoder, packed
+    from kogata.weights import decoder, gguf, packed
 
-    hint = "'tiny', a model's directory, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
-    directory, name = _find(source, hint, "Fetch it once while online, or give a model's directory.")
-    if (directory / packed.NAME).exists():
-        return packed.load_packed(directory)
-    return decoder.load_directory(directory, name)
+    found, name = _find_decoder(source)
+    if found.is_file():
+        return gguf.load_file(found, name)[0]
+    if (found / packed.NAME).exists():
+        return packed.load_packed(found)
+    return decoder.load_directory(found, name)
 
 
 def convert_decoder(
@@ -88,22 +91,46 @@ def convert_decoder(
         BadInput: The directory is there already, or the model is converted already.
         ModelError: As of :func:`load_decoder`, or the directory cannot be written.
     """
-    from kogata.weights import decoder, packed
+    from kogata.weights import decoder, gguf, packed
     from kogata.weights.directory import read_tokenizer
 
     if os.path.lexists(directory):
         raise BadInput(f"{directory} is there already; name a folder that is not.")
-    found, name = _find(source, "A model's directory or a hub id is accepted.", "Fetch it once while online.")
+    found, name = _find_decoder(source)
     if (found / packed.NAME).exists():
         raise BadInput(f"{found} is converted already.")
-    checkpoint = decoder.load_directory(found, name)
+    if found.is_file():
+        checkpoint, tokenizer = gguf.load_file(found, name)
+    else:
+        checkpoint, tokenizer = decoder.load_directory(found, name), read_tokenizer(found)
     made = packed.pack_decoder(checkpoint, quantise=quantise, head=head, ternary=ternary)
-    packed.save_packed(made, read_tokenizer(found), directory)
+    packed.save_packed(made, tokenizer, directory)
     return made
 
 
 TINY = "tiny"
 """The demonstration model that comes along."""
+
+
+def _find_decoder(source: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """A decoder's directory or GGUF file, and its name on the hub if that is where it comes from."""
+    from kogata.weights import gguf_hub
+
+    offline = "Fetch it once while online, or give a model's directory."
+    text = os.fspath(source)
+    if text == TINY and not isinstance(source, os.PathLike) and _existing(text) is None:
+        return Path(__file__).parents[1] / "models" / TINY, None
+    path = _existing(text)
+    if path is None and not isinstance(source, os.PathLike) and gguf_hub.is_gguf_id(text):
+        return gguf_hub.fetch(text, offline), text
+    if path is not None and path.is_dir():
+        return gguf_hub.only_file(path) or path, None
+    if path is not None and gguf_hub.is_gguf(path):
+        return path, None
+    hint = (
+        "'tiny', a model's directory, a GGUF file, or a hub id such as microsoft/bitnet-b1.58-2B-4T is accepted."
+    )  # fmt: skip
+    return _find(source, hint, offline)
 
 
 def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple[Path, str | None]:
@@ -117,31 +144,27 @@ def _find(source: str | os.PathLike[str], hint: str, offline_hint: str) -> tuple
     from kogata.weights import hub
 
     text = os.fspath(source)
-    directory = _directory(text)
-    if directory is not None:
-        return directory, None
-    if text == TINY and not isinstance(source, os.PathLike):
-        return Path(__file__).parents[1] / "models" / TINY, None
+    path = _existing(text)
+    if path is not None and not path.is_dir():
+        raise ModelError(
+            f"{text} is a file; a model is the directory that holds its config.json and model.safetensors."
+        )
+    if path is not None:
+        return path, None
     if not isinstance(source, os.PathLike) and hub.is_hub_id(text):
         return hub.fetch(text, offline_hint), text
     shown = text if len(text) <= 200 else f"{text[:197]}..."
     raise ModelError(f"There is no model {shown!r}.", hint=hint)
 
 
-def _directory(text: str) -> Path | None:
-    """The directory that a text names, or None if there is nothing of that name."""
+def _existing(text: str) -> Path | None:
+    """The directory or file that a text names, or None if there is nothing of that name."""
     if not text or "\0" in text:
         return None
     try:
         path = Path(text).expanduser()
-        if path.is_dir():
-            return path
-        if path.exists():
-            raise ModelError(
-                f"{text} is a file; a model is the directory that holds its config.json and model.safetensors."
-            )
+        return path if path.exists() else None
     except PermissionError as error:
         raise unreadable(Path(text), error) from None
     except (OSError, RuntimeError):  # a name too long, or the home folder of nobody
         return None
-    return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from kogata.errors import ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_ANSWER = 10.0
 
 #: What the two load_directory read, and nothing that could be code.
 _WANTED = [
@@ -48,23 +49,46 @@ def fetch(hub_id: str, offline_hint: str) -> Path:
         ModelError: The model does not exist, may not be read, or is not in the cache while the hub is out of reach.
     """
     from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(OSError):
+        cached = Path(snapshot_download(hub_id, local_files_only=True))
+        if not _missing(cached):
+            return cached
+    with refusals(hub_id, offline_hint):
+        fetched = Path(
+            snapshot_download(hub_id, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=SECONDS_TO_ANSWER)
+        )
+    if missing := _missing(fetched):
+        # Out of reach of the hub, the library gives what an interrupted download left.
+        raise ModelError(
+            f"The model {hub_id} lacks {missing}: the hub does not have it, or its download was interrupted and the "
+            "hub cannot be reached now.",
+            hint=f"If it is there as GGUF files, name one of them: {hub_id}:Q8_0, say.",
+        )
+    return fetched
+
+
+@contextlib.contextmanager
+def refusals(hub_id: str, offline_hint: str) -> Iterator[None]:
+    """Turns what the hub's client raises into sentences.
+
+    Args:
+        hub_id: ``owner/name``.
+        offline_hint: What to do where the hub cannot be reached.
+
+    Raises:
+        ModelError: Whatever else was raised inside.
+    """
     from huggingface_hub.errors import (
+        EntryNotFoundError,
         GatedRepoError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
 
-    with contextlib.suppress(OSError):
-        cached = Path(snapshot_download(hub_id, local_files_only=True))
-        if not _missing(cached):
-            return cached
     try:
-        fetched = Path(
-            snapshot_download(
-                hub_id, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, etag_timeout=_SECONDS_TO_ANSWER
-            )
-        )
+        yield
     except GatedRepoError:
         raise ModelError(
             f"The model {hub_id} asks for its terms to be accepted first.",
@@ -74,15 +98,10 @@ def fetch(hub_id: str, offline_hint: str) -> Path:
         raise ModelError(f"There is no model {hub_id} on the Hugging Face hub, or it is private.") from None
     except (OfflineModeIsEnabled, LocalEntryNotFoundError):
         raise _out_of_reach(hub_id, offline_hint) from None
+    except EntryNotFoundError:
+        raise ModelError(f"The model {hub_id} has no such file on the Hugging Face hub.") from None
     except Exception as error:  # the library lets through whatever its HTTP client, hf-xet or the disk raise
         raise ModelError(f"The model {hub_id} could not be fetched: {_sentence(error)}") from None
-    if missing := _missing(fetched):
-        # Out of reach of the hub, the library gives what an interrupted download left.
-        raise ModelError(
-            f"The model {hub_id} lacks {missing}: the hub does not have it, or its download was interrupted and the "
-            "hub cannot be reached now."
-        )
-    return fetched
 
 
 def _missing(directory: Path) -> str | None:

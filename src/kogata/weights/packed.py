@@ -30,11 +30,12 @@ from kogata.weights.directory import file_digest, read_tokenizer
 from kogata.weights.files import read_object, unreadable
 from kogata.weights.identity import digest_of, identity_of
 from kogata.weights.safetensors import DTYPES, SafetensorsFile, write_safetensors
-from kogata.weights.tensors import TernaryTensor
+from kogata.weights.tensors import Q4Tensor, Q8Tensor, TernaryTensor
 
 __all__ = ["FORMAT", "PackedDecoder", "Quantise", "load_packed", "pack_decoder", "save_packed"]
 
 Floats = NDArray[np.float32]
+Weight = Floats | TernaryTensor | Q4Tensor | Q8Tensor
 Quantise = Literal["auto", "f32", "bf16", "int8", "int4"]
 Ternary = Literal["auto", "ternary", "trits"]
 
@@ -61,6 +62,7 @@ class PackedDecoder:
         vectors: Gains of norms by the names of ``config.parameters()``, float32.
         tokenizer, chat_template, bos_token, eos_token, bos_id, stop_ids: As of :class:`DecoderCheckpoint`.
         identity: Hexadecimal hash of everything that decides what is computed, how weights are stored included.
+        notes: Sentences about what packing changed, for people.
     """
 
     name: str
@@ -74,6 +76,7 @@ class PackedDecoder:
     bos_id: int | None
     stop_ids: tuple[int, ...]
     identity: str
+    notes: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +92,8 @@ def pack_decoder(
     Args:
         checkpoint: What to pack.
         quantise: Storage of matrices that are not ternary: "f32", "bf16", "int8" (one scale a row), "int4" (groups of
-            32), or "auto", which is bf16.
+            32), or "auto": what the file holds at 8 or 4 bits in groups of 32 stays as it is (also where that is the
+            storage asked for), what it holds at few bits in another layout becomes int8, and all else bf16.
         head: Storage of the head and the embedding. "auto" is as ``quantise`` says, but int8 in a quantised model,
             where those two would outweigh all the rest.
         ternary: Storage of ternary matrices: two bits ("ternary") or five to a byte ("trits"); "auto" takes what is
@@ -113,7 +117,7 @@ def pack_decoder(
     return PackedDecoder(
         checkpoint.name, checkpoint.config, packer.linears, packer.vectors, checkpoint.tokenizer,
         checkpoint.chat_template, checkpoint.bos_token, checkpoint.eos_token, checkpoint.bos_id, checkpoint.stop_ids,
-        identity_of(facts),
+        identity_of(facts), packer.notes(),
     )  # fmt: skip
 
 
@@ -125,19 +129,19 @@ class _Packer:
     ternary: Ternary
     linears: dict[str, PackedLinear] = field(default_factory=dict)
     vectors: dict[str, Floats] = field(default_factory=dict)
+    rounded: set[Kind] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         config, tensors = self.checkpoint.config, self.checkpoint.tensors
-        self.dense: Kind = "bf16" if self.quantise == "auto" else self.quantise
-        in_quantised: Kind = "int8" if config.quantised and self.quantise == "auto" else self.dense
-        ends: Kind = in_quantised if self.head == "auto" else self.head
+        ends = self.quantise if self.head == "auto" else self.head
+        otherwise: Kind = "int8" if config.quantised and ends == "auto" else "bf16"
         auto: Kind = "trits" if dispatch.table().isa.startswith("avx512") else "ternary"
         self.codes: Kind = auto if self.ternary == "auto" else self.ternary
-        self.linears["embed"] = self._pack(["embed"], False, ends)
+        self.linears["embed"] = self._pack({"embed": tensors["embed.weight"]}, False, ends, otherwise)
         for i in range(config.n_layers):
             self._layer(f"layers.{i}.")
         if not config.tied:
-            self.linears["head"] = self._pack(["head"], False, ends)
+            self.linears["head"] = self._pack({"head": tensors["head.weight"]}, False, ends, otherwise)
         for parameter in config.parameters():
             if len(parameter.shape) == 1 and parameter.name.endswith("norm.weight"):
                 self.vectors[parameter.name] = np.ascontiguousarray(tensors[parameter.name], np.float32)
@@ -147,41 +151,60 @@ class _Packer:
         for fused, parts in _FUSED.items():
             names = [layer + part for part in parts]
             bias = config.qkv_bias if fused == "attn.qkv" else config.ffn_bias
-            weights = [tensors[f"{name}.weight"] for name in names]
-            alike = len({(isinstance(w, TernaryTensor), getattr(w, "group", 0)) for w in weights}) == 1
+            weights = {name: tensors[f"{name}.weight"] for name in names}
+            alike = len({(type(weight), getattr(weight, "group", 0)) for weight in weights.values()}) == 1
             own_norms = config.linear_norms and any(map(config.is_quantised, names))
             if alike and not own_norms:
-                self.linears[layer + fused] = self._pack(names, bias, self.dense)
+                self.linears[layer + fused] = self._pack(weights, bias, self.quantise)
             else:
-                self.linears |= {name: self._pack([name], bias, self.dense) for name in names}
-        for part, bias in (("attn.out", config.out_bias), ("ffn.down", config.ffn_bias)):
-            self.linears[layer + part] = self._pack([layer + part], bias, self.dense)
+                self.linears |= {name: self._pack({name: w}, bias, self.quantise) for name, w in weights.items()}
+        for part, bias in ((f"{layer}attn.out", config.out_bias), (f"{layer}ffn.down", config.ffn_bias)):
+            self.linears[part] = self._pack({part: tensors[f"{part}.weight"]}, bias, self.quantise)
 
-    def _pack(self, names: Sequence[str], bias: bool, dense: Kind) -> PackedLinear:
-        """These matrices, one below the other: ternary ones as they are, others as ``dense``.
+    def notes(self) -> tuple[str, ...]:
+        """What was rounded again, and to what."""
+        layouts, kinds = set(self.checkpoint.requantised.values()), sorted(self.rounded)
+        if not layouts:
+            return ()
+        count = len(self.checkpoint.requantised)
+        return (
+            f"{count} of its matrices are stored as {' and '.join(sorted(layouts))}, which Kogata has no kernels for: "
+            f"they are rounded again, to {' and '.join(kinds)}.",
+        )
+
+    def _pack(
+        self, weights: Mapping[str, Weight], bias: bool, asked: Quantise, otherwise: Kind = "bf16"
+    ) -> PackedLinear:  # fmt: skip
+        """These matrices, one below the other: coded ones as they are where nothing else is asked for.
 
         Ternary weights of a model that was not trained with activations at 8 bits get such activations all the same;
         only "f32" multiplies them out.
         """
-        tensors, config = self.checkpoint.tensors, self.checkpoint.config
-        biases = [np.asarray(tensors[f"{name}.bias"], np.float32) for name in names] if bias else []
+        names, several = list(weights), list(weights.values())
+        biases = [np.asarray(self.checkpoint.tensors[f"{name}.bias"], np.float32) for name in names] if bias else []
         bias_N = np.concatenate(biases) if biases else None
-        several = [tensors[f"{name}.weight"] for name in names]
-        codes = [weight for weight in several if isinstance(weight, TernaryTensor)]
-        if len(codes) == len(several) and (dense != "f32" or all(map(config.is_quantised, names))):
-            stacked = _Stacked(codes)
+        ternary = [weight for weight in several if isinstance(weight, TernaryTensor)]
+        if len(ternary) == len(several) and (asked != "f32" or all(map(self.checkpoint.config.is_quantised, names))):
+            stacked = _Stacked(ternary)
             group = 0 if stacked.scales_NG.shape[1] == 1 else stacked.shape[1] // stacked.scales_NG.shape[1]
             step = 20 if self.codes == "trits" else 16
             return pack(stacked, "ternary" if group % step else self.codes, group, bias_N)
-        matrices = [weight.dequantise() if isinstance(weight, TernaryTensor) else weight for weight in several]
+        coded = [weight for weight in several if isinstance(weight, Q4Tensor | Q8Tensor)]
+        if len(coded) == len(several) and asked in ("auto", coded[0].kind):
+            return pack(_Stacked(coded), coded[0].kind, coded[0].group, bias_N)
+        again = any(f"{name}.weight" in self.checkpoint.requantised for name in names)
+        kind: Kind = asked if asked != "auto" else "int8" if again else otherwise
+        if again:
+            self.rounded.add(kind)
+        matrices = [weight if isinstance(weight, np.ndarray) else weight.dequantise() for weight in several]
         matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
-        return pack(matrix, dense, GROUP if dense == "int4" else 0, bias_N)
+        return pack(matrix, kind, GROUP if kind == "int4" else 0, bias_N)
 
 
 class _Stacked:
-    """Ternary matrices of the same width, one below the other."""
+    """Coded matrices of the same width and group, one below the other."""
 
-    def __init__(self, parts: list[TernaryTensor]) -> None:
+    def __init__(self, parts: Sequence[TernaryTensor | Q4Tensor | Q8Tensor]) -> None:
         self._parts = parts
         self.shape = (sum(part.shape[0] for part in parts), parts[0].shape[1])
         self.scales_NG: Floats = np.concatenate([part.scales_NG for part in parts])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,11 @@ class Q4Tensor:
     is asked for.
 
     Attributes:
+        kind: The storage of the kernels that keeps the codes as they are.
         blocks_NGB: uint8 [N, G, 18], the groups as in the file.
     """
 
+    kind: ClassVar[Literal["int4"]] = "int4"
     blocks_NGB: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
@@ -86,6 +89,46 @@ class Q4Tensor:
         n, k = codes.shape
         values = codes.reshape(n, k // GROUP, GROUP) * scales.astype(np.float32)[:, :, None]
         return values.reshape(n, k)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Q8Tensor:
+    """A matrix at 8 bits: per row and group of 32 columns a float16 scale and 32 codes (``Q8_0`` in ggml's terms).
+
+    A weight is ``code * scale``. The blocks stay where they are, usually mapped from a file.
+
+    Attributes:
+        kind: The storage of the kernels that keeps the codes as they are.
+        blocks_NGB: uint8 [N, G, 34], the groups as in the file.
+    """
+
+    kind: ClassVar[Literal["int8"]] = "int8"
+    blocks_NGB: NDArray[np.uint8]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        n, g, _ = self.blocks_NGB.shape
+        return n, g * GROUP
+
+    @property
+    def group(self) -> int:
+        """Columns that share a scale: 32."""
+        return GROUP
+
+    @property
+    def scales_NG(self) -> FloatTensor:
+        """float32 [N, G], a copy."""
+        return np.ascontiguousarray(self.blocks_NGB[:, :, :2]).view("<f2")[:, :, 0].astype(np.float32)
+
+    def codes_i8(self) -> NDArray[np.int8]:
+        """int8 [N, K], a copy."""
+        return np.ascontiguousarray(self.blocks_NGB[:, :, 2:]).view(np.int8).reshape(self.shape)
+
+    def dequantise(self) -> FloatTensor:
+        """float32 [N, K]."""
+        n, k = self.shape
+        return (self.codes_i8().reshape(n, -1, GROUP) * self.scales_NG[:, :, None]).reshape(n, k)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

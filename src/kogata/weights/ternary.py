@@ -169,6 +169,61 @@ def detected(stored_NK: NDArray[Any], dtype: str) -> TernaryTensor | None:
     return TernaryTensor((n, k), np.ascontiguousarray(scales, np.float32), unpack)
 
 
+def ggml_blocks(blocks_NGB: NDArray[np.uint8]) -> TernaryTensor:
+    """llama.cpp's blocks of 256 columns, each with a float16 scale: TQ2_0 (66 bytes) or TQ1_0 (54).
+
+    TQ2_0: two halves of 128 columns, of which byte j of 32 holds columns j, j + 32, j + 64 and j + 96 from the low bits
+    up, plus 1. TQ1_0 writes five codes to a byte (four in the last four bytes) as a fraction of 243 in 256ths, so that
+    times 3 the next code is what overflows: 160 columns in 32 bytes, 80 in 16 and 16 in 4, strided likewise.
+
+    Where all blocks of each row have one scale, or 0, G = 1.
+
+    Args:
+        blocks_NGB: uint8 [N, G, B].
+    """
+    n, n_blocks, size = blocks_NGB.shape
+    scales = np.ascontiguousarray(blocks_NGB[:, :, -2:]).view("<f2")[:, :, 0].astype(np.float32)
+    row_scales = np.take_along_axis(scales, np.abs(scales).argmax(axis=1, keepdims=True), axis=1)
+    one = bool(((scales == row_scales) | (scales == 0)).all())
+    of_block = _tq2_codes if size == 66 else _tq1_codes
+
+    def unpack() -> NDArray[np.int8]:
+        codes_NGC = np.empty((n, n_blocks, 256), np.int8)
+        for out, rows in zip(_chunks(codes_NGC, n_blocks * 256), _chunks(blocks_NGB, n_blocks * 256), strict=True):
+            of_block(rows, out.view(np.uint8))
+        codes_NGC -= 1
+        codes_NGC[scales == 0] = 0
+        return codes_NGC.reshape(n, n_blocks * 256)
+
+    return TernaryTensor((n, n_blocks * 256), row_scales if one else scales, unpack)
+
+
+def ggml_codes_are_ternary(blocks_NGB: NDArray[np.uint8]) -> bool:
+    """Whether no code is 3, which only TQ2_0 could hold."""
+    if blocks_NGB.shape[2] != 66:
+        return True
+    return packed_codes_are_ternary(blocks_NGB[:, :, :-2].reshape(len(blocks_NGB), -1))
+
+
+def _tq2_codes(blocks_RGB: NDArray[np.uint8], out_RGC: NDArray[np.uint8]) -> None:
+    rows, groups, _ = blocks_RGB.shape
+    halves = blocks_RGB[:, :, :64].reshape(rows, groups, 2, 1, 32)
+    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
+    np.bitwise_and(halves >> shifts, 3, out=out_RGC.reshape(rows, groups, 2, 4, 32))
+
+
+def _tq1_codes(blocks_RGB: NDArray[np.uint8], out_RGC: NDArray[np.uint8]) -> None:
+    column = byte = 0
+    for width, digits in ((32, 5), (16, 5), (4, 4)):
+        left = blocks_RGB[:, :, byte : byte + width].copy()
+        for _ in range(digits):
+            # The code is the byte's share of 256, in thirds; what remains of the byte is the rest, times 3.
+            np.right_shift(left.astype(np.uint16) * 3, 8, out=out_RGC[:, :, column : column + width], casting="unsafe")
+            left *= 3
+            column += width
+        byte += width
+
+
 def _group_magnitudes(bits_RGC: NDArray[Any], mask: int) -> NDArray[Any] | None:
     """[R, G]: the bits of the one magnitude besides 0 in each group, or None if a group has more."""
     magnitudes = bits_RGC & bits_RGC.dtype.type(mask)

@@ -67,6 +67,28 @@ def test_same_ids_as_the_file_it_came_from(name: str, text: str) -> None:
     assert OURS[name].decode(ids) == DIRECT[name].decode(ids)
 
 
+def test_the_unknown_token_is_none_of_the_text() -> None:
+    told = taken_apart(*CASES["llama2"][:1], **CASES["llama2"][1])
+    place = told["tokenizer.ggml.tokens"].index("<unk>")
+    told["tokenizer.ggml.token_type"][place] = 2  # as converters mark it
+    tokenizer = HfTextTokenizer(tokenizer_json(told))
+    assert place in tokenizer.special_ids
+    assert tokenizer.encode("a <unk>").tolist() == OURS["llama2"].encode("a <unk>").tolist()
+
+
+def test_digits_are_cut_off_one_by_one() -> None:
+    """SmolLM's rules, which tokenizers has as two steps."""
+    from tokenizers import Tokenizer, pre_tokenizers
+
+    source, more = CASES["gpt2"]
+    steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    other = Tokenizer.from_str(source)
+    other.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    ours = HfTextTokenizer(tokenizer_json(taken_apart(source, **more | {"pre": "smollm"})))
+    for text in ["1234 the 12", " 7 潮位٣٤", "a1b22", *TEXTS[:4]]:
+        assert ours.encode(text, special=True).tolist() == other.encode(text, add_special_tokens=False).ids
+
+
 def test_byte_level_stays_fast() -> None:
     assert [name for name in CASES if OURS[name].is_fast] == ["gpt2", "llama3", "qwen", "cased"]
 
@@ -80,14 +102,14 @@ def test_byte_level_stays_fast() -> None:
         ({"token_type": [1]}, "not one type for each token"),
         ({"model": "bert"}, "kind 'bert'; known are 'gpt2' and 'llama'"),
         ({"model": None}, "kind None"),
-        ({"pre": "viking"}, "named 'viking'; known are gpt-2"),
+        ({"pre": "viking"}, "named 'viking'; known are deepseek-r1-qwen"),
         ({"merges": None}, "no merges"),
         ({"model": "llama"}, "not one score for each token"),
         ({"model": "llama", "scores": [0.0]}, "not one score for each token"),
         ({"model": "llama", "scores": ["a"] * N_TOKENS}, "not one score for each token"),
         ({"model": "llama", "scores": [float("nan")] * N_TOKENS}, "not one score for each token"),
         ({"model": "llama", "scores": [0.0], "tokens": ["a" * 1001], "token_type": [1]}, "more than 1,000 characters"),
-        ({"pre": ["a"]}, "known are gpt-2"),
+        ({"pre": ["a"]}, "known are deepseek-r1-qwen"),
     ],
 )
 def test_what_is_not_known_is_refused(change: dict[str, Any], reason: str) -> None:

@@ -10,15 +10,20 @@ from kogata.errors import ModelError
 from kogata.text.bpe import CASED_PATTERN, GPT2_PATTERN, LLAMA3_PATTERN, QWEN_PATTERN
 
 _PATTERNS = {
+    "deepseek-r1-qwen": QWEN_PATTERN,
+    "falcon3": LLAMA3_PATTERN,
     "gpt-2": GPT2_PATTERN,
     "gpt-4o": CASED_PATTERN,
     "llama-bpe": LLAMA3_PATTERN,
+    "llama-v3": LLAMA3_PATTERN,
     "llama3": LLAMA3_PATTERN,
     "llama4": CASED_PATTERN,
+    "pixtral": LLAMA3_PATTERN,
     "qwen2": QWEN_PATTERN,
+    "smollm": GPT2_PATTERN,  # after each digit is cut off
 }
 _LONGEST_PIECE = 1000  # published ones have some 50 characters at most
-_NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 3, 4, 6
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
 
 
 def tokenizer_json(told: Mapping[str, Any]) -> str:
@@ -43,10 +48,10 @@ def tokenizer_json(told: Mapping[str, Any]) -> str:
     else:
         raise ModelError(f"The GGUF file has a vocabulary of kind {kind!r}; known are 'gpt2' and 'llama'.")
     content["added_tokens"] = [
-        {"id": place, "content": token, "special": type_ == _CONTROL}
+        {"id": place, "content": token, "special": type_ != _USER_DEFINED}
         | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         for place, (token, type_) in enumerate(zip(tokens, types, strict=True))
-        if type_ in (_CONTROL, _USER_DEFINED) and token
+        if type_ in (_UNKNOWN, _CONTROL, _USER_DEFINED) and token
     ]
     return json.dumps({"version": "1.0", "truncation": None, "padding": None, "post_processor": None, **content})
 
@@ -60,12 +65,15 @@ def _byte_level(told: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
     merges = told.get("tokenizer.ggml.merges")
     if not isinstance(merges, list):
         raise ModelError("The GGUF file's vocabulary has no merges.")
-    cut = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    cuts = [
+        {"type": "Split", "pattern": {"Regex": each}, "behavior": "Isolated", "invert": False}
+        for each in ([r"\p{N}", pattern] if name == "smollm" else [pattern])
+    ]
     to_bytes = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
         "normalizer": {"type": "NFC"} if name == "qwen2" else None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, to_bytes]},
-        "decoder": {"type": "ByteLevel"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cuts, to_bytes]},
+        "decoder": to_bytes,
         # Llama 3's words that are tokens are those tokens, though no merges lead there.
         "model": _bpe(tokens, merges) | {"ignore_merges": pattern == LLAMA3_PATTERN},
     }

@@ -1,4 +1,4 @@
-"""The score kernels outside Python: with address and undefined-behaviour sanitizers, and for aarch64 under qemu."""
+"""Kernels outside Python: with address and undefined-behaviour sanitizers, and for aarch64 under qemu."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parents[1] / "csrc"
 AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"]
 X86_UNITS = {
     "scalar": [],
@@ -19,37 +20,39 @@ X86_UNITS = {
     "avx512bf16": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
 }
 ARM_UNITS = {"scalar": [], "neon": ["-march=armv8-a"], "neondot": ["-march=armv8.2-a+dotprod"]}
+#: What a family's driver calls besides the instruction sets' own units.
+DRIVERS = {"score": [], "sample": ["sample.cpp", "dispatch.cpp", "pool.cpp"]}
 
 
-def build(folder: Path, compiler: str, units: dict[str, list[str]], flags: list[str]) -> Path:
-    objects = []
-    common = ["-std=c++20", "-I", str(ROOT / "csrc"), "-ffp-contract=off", *flags]
-    for name, isa in units.items():
-        objects.append(str(folder / f"{name}.o"))
-        source = str(ROOT / "csrc" / f"isa_{name}.cpp")
-        subprocess.run([compiler, *common, *isa, "-c", source, "-o", objects[-1]], check=True)
+def build(family: str, folder: Path, compiler: str, units: dict[str, list[str]], flags: list[str]) -> Path:
+    common = [compiler, "-std=c++20", "-I", str(CSRC), "-ffp-contract=off", *flags]
+    objects = [str(folder / f"{name}.o") for name in units]
+    for (name, isa), target in zip(units.items(), objects, strict=True):
+        subprocess.run([*common, *isa, "-c", str(CSRC / f"isa_{name}.cpp"), "-o", target], check=True)
+    sources = [str(HERE / f"{family}_driver.cpp"), *(str(CSRC / name) for name in DRIVERS[family])]
     driver = folder / "driver"
-    source = str(ROOT / "tests" / "ops" / "score_driver.cpp")
-    subprocess.run([compiler, *common, source, *objects, "-o", str(driver)], check=True)
+    subprocess.run([*common, *sources, *objects, "-pthread", "-o", str(driver)], check=True)
     return driver
 
 
 @pytest.mark.slow
-def test_sanitizers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", DRIVERS)
+def test_sanitizers(family: str, tmp_path: Path) -> None:
     if platform.machine() != "x86_64" or shutil.which("g++") is None:
         pytest.skip("needs g++ on x86-64")
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    driver = build(tmp_path, "g++", X86_UNITS, flags)
+    driver = build(family, tmp_path, "g++", X86_UNITS, flags)
     result = subprocess.run([str(driver)], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.slow
-def test_aarch64_under_qemu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", DRIVERS)
+def test_aarch64_under_qemu(family: str, tmp_path: Path) -> None:
     compiler, qemu = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
     if compiler is None or qemu is None:
         pytest.skip("needs g++-aarch64-linux-gnu and qemu-user")
-    driver = build(tmp_path, compiler, ARM_UNITS, ["-O2", "-static"])
+    driver = build(family, tmp_path, compiler, ARM_UNITS, ["-O2", "-static"])
     result = subprocess.run([qemu, "-cpu", "max", str(driver)], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.split() == ["scalar", "neon", "neondot"]

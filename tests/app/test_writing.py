@@ -137,3 +137,8 @@ def test_chat_needs_a_template(run: Run, plain: Path) -> None:
     result = run("chat", plain)
     assert result.code == 1
     assert "no chat template" in result.err
+
+
+def test_a_prompt_may_be_longer_than_a_file_name(run: Run) -> None:
+    found = run("run", "and then " * 100, "--max-tokens", 1)
+    assert found.code == 0, found.err

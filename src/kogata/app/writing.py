@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -269,6 +270,7 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
     finally:
         if sys.stderr.isatty() and not as_json:
             sys.stderr.write("\r\x1b[2K")
+    _print_notes(made.name, made.notes)
     kinds: dict[str, int] = {}
     for linear in made.linears.values():
         kinds[linear.kind] = kinds.get(linear.kind, 0) + linear.nbytes
@@ -286,7 +288,7 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
 
 def is_prompt(model: str) -> bool:
     """Whether what stands where a model is named is a prompt instead: it has spaces, and is not a path."""
-    looks_like_path = model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+    looks_like_path = model.startswith(("/", "./", "../", "~")) or os.path.exists(model)  # False for a long prompt
     return any(letter.isspace() for letter in model) and not looks_like_path
 
 
@@ -331,12 +333,19 @@ def _load(model: str, loading: Mapping[str, Any]) -> Model:
         sys.stderr.write("\x1b[2mloading the model …\x1b[0m")
         sys.stderr.flush()
     try:
-        return load(model, **loading)
+        loaded = load(model, **loading)
     finally:
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[2K")
             if (took := time.perf_counter() - began) > 2:
                 sys.stderr.write(f"\x1b[2mloaded in {took:.1f} s\x1b[0m\n")
+    _print_notes(loaded.name, loaded.packed.notes)
+    return loaded
+
+
+def _print_notes(name: str, notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {safe_line(name)}: {note}", file=sys.stderr)
 
 
 def _line_editing() -> None:

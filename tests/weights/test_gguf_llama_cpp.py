@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gguf_writer import Kind, write_gguf
 from test_gguf_decoders import IDS, KINDS, WIDE, make_ternary, ternary_types
 
 import kogata
+from gguf_writer import Kind, write_gguf
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
@@ -35,7 +35,10 @@ def logits_TV(path: Path) -> np.ndarray:
     return np.array(model.scores[: len(IDS)])
 
 
-MODELS = ["llama", "llama, tied", "llama with biases", "llama 3.1", "qwen2", "qwen2, yarn", "qwen3", "gemma3", "gemma3, linear"]
+MODELS = [
+    "llama", "llama, tied", "llama with biases", "llama 3.1", "qwen2", "qwen2, yarn", "qwen3", "gemma3",
+    "gemma3, linear",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -71,15 +74,14 @@ def test_logits_of_quantised_weights(tiny_decoder: Tiny, tmp_path: Path, kind: K
         assert error < 0.1
 
 
-def test_tokens(tiny_decoder: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pre", ["gpt-2", "qwen2", "llama-bpe", "smollm", "falcon3"])
+def test_tokens(tiny_decoder: Tiny, tmp_path: Path, pre: str) -> None:
     directory, _ = tiny_decoder("qwen2", hidden_size=64)
-    for pre in ("gpt-2", "qwen2", "llama-bpe", "smollm", "falcon3"):
-        path = write_gguf(
-            directory, tmp_path / f"{pre}.gguf", edit=lambda told, _: told.update({"tokenizer.ggml.pre": pre})
-        )
-        ours, other = kogata.load(path), theirs(path)
-        for text in TEXTS:
-            expected = other.tokenize(text.encode(), add_bos=False, special=True)
-            assert ours.tokenizer.encode(text, special=True).tolist() == expected
-            plain = other.tokenize(text.encode(), add_bos=True, special=False)
-            assert ours.tokens(text).tolist() == plain
+    path = write_gguf(
+        directory, tmp_path / f"{pre}.gguf", edit=lambda told, _: told.update({"tokenizer.ggml.pre": pre})
+    )
+    ours, other = kogata.load(path), theirs(path)
+    for text in TEXTS:
+        expected = other.tokenize(text.encode(), add_bos=False, special=True)
+        assert ours.tokenizer.encode(text, special=True).tolist() == expected
+        assert ours.tokens(text).tolist() == other.tokenize(text.encode(), add_bos=True, special=False)

@@ -39,7 +39,7 @@ def tokenizer_json(told: Mapping[str, Any]) -> str:
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens) or not tokens:
         raise ModelError("The GGUF file has no vocabulary.")
     types = told.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
-    if not isinstance(types, list) or len(types) != len(tokens):
+    if not isinstance(types, list) or len(types) != len(tokens) or not all(type(kind) is int for kind in types):
         raise ModelError("The GGUF file's vocabulary has not one type for each token.")
     if kind == "gpt2":
         content = _byte_level(told, tokens)

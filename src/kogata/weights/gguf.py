@@ -223,11 +223,10 @@ class GgufTensors(Mapping[str, "FloatTensor | TernaryTensor | Q4Tensor | Q8Tenso
 
     def _floats(self, theirs: str) -> FloatTensor:
         file = self._where[theirs]
-        if file.kind(theirs) not in _FLOATS:
-            raise ModelError(
-                f"The tensor {theirs!r} in {file.path} is {file.kind(theirs)}, not {' or '.join(_FLOATS)}."
-            )
-        return to_f32(file[theirs].reshape(-1).view(_FLOATS[file.kind(theirs)]), file.kind(theirs))
+        kind = file.kind(theirs)
+        if kind not in _FLOATS:
+            raise ModelError(f"The tensor {theirs!r} in {file.path} is stored as {kind}, not {' or '.join(_FLOATS)}.")
+        return to_f32(file[theirs].reshape(-1).view(_FLOATS[kind]), kind)
 
     def _factors(self) -> tuple[float, ...]:
         if _FREQUENCIES not in self._where:

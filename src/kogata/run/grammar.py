@@ -1,0 +1,183 @@
+"""Answers of a given form: JSON that follows a schema, text that follows a regular expression, calls of tools.
+
+llguidance follows a grammar beside the model and says before each token which ones may come. Tokens are chosen freely
+among those: no text is forced, because what is canonical to a tokenizer in the middle of a text is not known for all.
+
+Shapes: V vocabulary, W words of 32 bits over it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kogata.errors import BadInput, ModelError
+from kogata.text.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+__all__ = ["Constraint", "Grammars"]
+
+LARGEST_SCHEMA = 200_000  # characters of JSON
+DEEPEST_SCHEMA = 100
+LONGEST_REGEX = 10_000  # characters
+
+# Room for pretty-printed JSON, and none for endless white space, which small models fall into.
+_SPACE = r"[ ]{1,2}|\r?\n[ \t]{0,24}"
+_HEAD = '%llguidance {"no_forcing": true}\n'
+
+
+class Grammars:
+    """The forms that one model's answers can be held to. Any number of threads may ask for them at once.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        vocab_size: How many logits the model has; ids that the tokenizer does not know are never allowed.
+        stop_ids: Tokens that end a text: allowed where the form is complete. Other special tokens never are.
+
+    Raises:
+        ModelError: There is no token that ends a text.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int, stop_ids: Iterable[int]) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._stop_ids = sorted(stop_ids)
+        if not self._stop_ids:
+            raise ModelError("The model has no token that ends a text, so its answers cannot be held to a form.")
+
+    def json_schema(self, schema: Mapping[str, Any] | bool) -> Constraint:
+        """JSON that is valid under a schema (draft 2020-12), its properties in the schema's order.
+
+        Raises:
+            BadInput: The schema is none, is too large, or uses what cannot be held to.
+        """
+        return self._compile(_HEAD + "start: @json", {"json": schema}, "JSON schema")
+
+    def json_object(self) -> Constraint:
+        """Any JSON object."""
+        return self.json_schema({"type": "object"})
+
+    def regex(self, pattern: str) -> Constraint:
+        r"""Text that a regular expression matches as a whole, in Rust's syntax: no look-around, no back-references; but
+        ``\d`` means 0 to 9.
+
+        Raises:
+            BadInput: The expression is none, or too large.
+        """
+        from llguidance import regex_to_lark
+
+        if len(pattern) > LONGEST_REGEX:
+            raise BadInput(
+                f"The regular expression has {len(pattern):,} characters; at most {LONGEST_REGEX:,} are accepted."
+            )
+        return self._compile(f"{_HEAD}start: /{regex_to_lark(pattern, "d")}/", {}, "regular expression")
+
+    def _compile(self, lark: str, schemas: Mapping[str, Any], what: str) -> Constraint:
+        from llguidance import LLMatcher
+
+        grammars: list[dict[str, Any]] = [{"lark_grammar": lark}]
+        grammars += [{"name": name, "json_schema": _checked(schema)} for name, schema in schemas.items()]
+        matcher = LLMatcher(self._llguidance, json.dumps({"grammars": grammars}), log_level=0, limits=_limits())
+        if matcher.is_error():
+            raise BadInput(f"The {what} is not accepted: {_sentence(matcher.get_error())}")
+        return Constraint(matcher)
+
+    @cached_property
+    def _llguidance(self) -> LLTokenizer:
+        from llguidance import LLTokenizer, TokenizerWrapper
+
+        tokens = _Tokens(self._tokenizer, self._vocab_size, self._stop_ids)
+        return LLTokenizer(TokenizerWrapper(tokens), eos_token=self._stop_ids)
+
+
+class Constraint:
+    """What may come next in one answer. Made by :class:`Grammars`."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def fork(self) -> Constraint:
+        """Another one in the same state, for another answer."""
+        return Constraint(self._matcher.deep_copy())
+
+    def fill(self, mask_W: NDArray[np.uint32]) -> None:
+        """Set bit b of word w exactly where token 32 w + b may come next.
+
+        Raises:
+            BadInput: The form turned out to be more than can be followed in bounded time and memory.
+        """
+        self._matcher.unsafe_compute_mask_ptr(mask_W.ctypes.data, mask_W.nbytes)
+        if self._matcher.is_error():
+            raise BadInput(f"The answer's form cannot be followed any further: {_sentence(self._matcher.get_error())}")
+
+    def accept(self, token: int) -> None:
+        """This token came. One that was not allowed is an error of the next :meth:`fill`."""
+        self._matcher.consume_token(token)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing but the end may come."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+
+class _Tokens:
+    """A tokenizer as llguidance's TokenizerWrapper reads it."""
+
+    bos_token_id = None
+
+    def __init__(self, tokenizer: TextTokenizer, vocab_size: int, stop_ids: list[int]) -> None:
+        # llguidance takes 0xFF, which is in no UTF-8, for the mark of a special token.
+        tokens = (tokenizer.token_bytes(token) for token in range(vocab_size))
+        self.tokens = [b"" if token[:1] == b"\xff" else token for token in tokens]
+        self.eos_token_id = stop_ids[0]
+        self.special_token_ids = sorted(tokenizer.special_ids.union(stop_ids))
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[int]:
+        found: list[int] = self._tokenizer.encode(text).tolist()
+        return found
+
+
+def _checked(schema: Any) -> Any:
+    """A schema as llguidance takes it.
+
+    Raises:
+        BadInput: It is not JSON, or is too large or too deep.
+    """
+    if isinstance(schema, bool):
+        return {"x-guidance": {"whitespace_pattern": _SPACE}, **({} if schema else {"not": {}})}
+    if not isinstance(schema, Mapping):
+        raise BadInput("The JSON schema is not accepted: it must be an object.")
+    try:
+        text = json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"The JSON schema is not accepted: it is no JSON ({error}).") from None
+    if len(text) > LARGEST_SCHEMA:
+        raise BadInput(f"The JSON schema has {len(text):,} characters; at most {LARGEST_SCHEMA:,} are accepted.")
+    depth = deepest = 0
+    for character in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
+        depth += (character in "[{") - (character in "]}")
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST_SCHEMA:
+        raise BadInput(f"The JSON schema is nested {deepest} levels deep; at most {DEEPEST_SCHEMA} are accepted.")
+    return {**schema, "x-guidance": {"whitespace_pattern": _SPACE}}
+
+
+def _limits() -> LLParserLimits:
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+
+
+def _sentence(error: str) -> str:
+    """An error of llguidance in one line."""
+    line = " ".join(error.split())[:300]
+    return line if line.endswith((".", "!", "?")) else line + "."

@@ -78,7 +78,7 @@ class Grammars:
             raise BadInput(
                 f"The regular expression has {len(pattern):,} characters; at most {LONGEST_REGEX:,} are accepted."
             )
-        return self._compile(f"{_HEAD}start: /{regex_to_lark(pattern, "d")}/", {}, "regular expression")
+        return self._compile(f"{_HEAD}start: /{regex_to_lark(pattern, 'd')}/", {}, "regular expression")
 
     def _compile(self, lark: str, schemas: Mapping[str, Any], what: str) -> Constraint:
         from llguidance import LLMatcher

@@ -10,24 +10,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kogata.errors import BadInput, ModelError
-from kogata.text.tokenizer import TextTokenizer
+from kogata.text.tokenizer import TextTokenizer, as_unicode
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 __all__ = ["Constraint", "Grammars"]
 
-LARGEST_SCHEMA = 200_000  # characters of JSON
+T = TypeVar("T")
+
+LARGEST_SCHEMA = 100_000  # characters of JSON
 DEEPEST_SCHEMA = 100
 LONGEST_REGEX = 10_000  # characters
+DEEP_STACK = 256 << 20
+_STACK_SIZE = threading.Lock()
 
 # Room for pretty-printed JSON, and none for endless white space, which small models fall into.
 _SPACE = r"[ ]{1,2}|\r?\n[ \t]{0,24}"
@@ -78,6 +84,8 @@ class Grammars:
             raise BadInput(
                 f"The regular expression has {len(pattern):,} characters; at most {LONGEST_REGEX:,} are accepted."
             )
+        if as_unicode(pattern) != pattern:
+            raise BadInput("The regular expression is not accepted: it has half of a surrogate pair.")
         return self._compile(f"{_HEAD}start: /{regex_to_lark(pattern, 'd')}/", {}, "regular expression")
 
     def _compile(self, lark: str, schemas: Mapping[str, Any], what: str) -> Constraint:
@@ -85,9 +93,12 @@ class Grammars:
 
         grammars: list[dict[str, Any]] = [{"lark_grammar": lark}]
         grammars += [{"name": name, "json_schema": _checked(schema)} for name, schema in schemas.items()]
-        matcher = LLMatcher(self._llguidance, json.dumps({"grammars": grammars}), log_level=0, limits=_limits())
+        tokens, text = self._llguidance, json.dumps({"grammars": grammars})
+        matcher = _on_a_deep_stack(lambda: LLMatcher(tokens, text, log_level=0, limits=_limits()))
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # a form that nothing has fails here
         if matcher.is_error():
-            raise BadInput(f"The {what} is not accepted: {_sentence(matcher.get_error())}")
+            raise BadInput(f"The {what} is not accepted: {_problem(matcher)}")
         return Constraint(matcher)
 
     @cached_property
@@ -116,7 +127,7 @@ class Constraint:
         """
         self._matcher.unsafe_compute_mask_ptr(mask_W.ctypes.data, mask_W.nbytes)
         if self._matcher.is_error():
-            raise BadInput(f"The answer's form cannot be followed any further: {_sentence(self._matcher.get_error())}")
+            raise BadInput(f"The answer cannot be held to its form any further: {_problem(self._matcher)}")
 
     def accept(self, token: int) -> None:
         """This token came. One that was not allowed is an error of the next :meth:`fill`."""
@@ -157,8 +168,11 @@ def _checked(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         raise BadInput("The JSON schema is not accepted: it must be an object.")
     try:
-        text = json.dumps(schema, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except RecursionError:
+        raise BadInput(f"The JSON schema is nested more than {DEEPEST_SCHEMA} levels deep.") from None
+    except (TypeError, ValueError) as error:
         raise BadInput(f"The JSON schema is not accepted: it is no JSON ({error}).") from None
     if len(text) > LARGEST_SCHEMA:
         raise BadInput(f"The JSON schema has {len(text):,} characters; at most {LARGEST_SCHEMA:,} are accepted.")
@@ -177,7 +191,35 @@ def _limits() -> LLParserLimits:
     return LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
 
 
-def _sentence(error: str) -> str:
-    """An error of llguidance in one line."""
-    line = " ".join(error.split())[:300]
+def _on_a_deep_stack(call: Callable[[], T]) -> T:
+    """What a call gives, made in a thread that is deep enough for any schema.
+
+    llguidance follows references and properties by recursion, some 16 kB of stack for each, and the end of the stack
+    is the end of the process. The memory is only used as far as it is reached.
+    """
+    pool = ThreadPoolExecutor(1)
+    with _STACK_SIZE:
+        usual = threading.stack_size(DEEP_STACK)
+        try:
+            future = pool.submit(call)
+        finally:
+            threading.stack_size(usual)
+    with pool:
+        return future.result()
+
+
+def _problem(matcher: LLMatcher) -> str:
+    """What llguidance says, as a sentence."""
+    error = matcher.get_error()
+    if "NoExtension" in error:
+        return "no text can satisfy it."
+    if "too many" in error or "items; max is" in error or "fuel" in error:
+        return "it is too complex."
+    found = re.search(r"^error: (.+)", error, re.MULTILINE)  # of the regex parser, below a picture of the place
+    line = (
+        found[1]
+        if found
+        else re.sub(r'^at \d+\(\d+\): (invalid regex ".*?" \(in regex\): )?', "", error).split("\n")[0]
+    )
+    line = line[:300].strip()
     return line if line.endswith((".", "!", "?")) else line + "."

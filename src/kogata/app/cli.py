@@ -249,9 +249,11 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
 @click.option(
     "--api-key",
+    multiple=True,
     envvar="KOGATA_API_KEY",
     metavar="KEY",
-    help="What callers must send. Beyond loopback, or with --allow-host, Kogata makes one where none is given.",
+    help="What callers must send (repeat for several; in KOGATA_API_KEY with spaces between). Beyond loopback, or with "
+    "--allow-host, Kogata makes one where none is given.",
 )
 @click.option(
     "--allow-host",
@@ -278,6 +280,23 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
     show_default=True,
     help="A line a request on stderr. auto: off on a terminal, else json.",
 )
+@click.option("--writer", metavar="MODEL", help="Let this model answer chats and continue texts, as in kogata run.")
+@click.option(
+    "--kv",
+    type=click.Choice(["bf16", "int8", "f32"]),
+    default="bf16",
+    show_default=True,
+    help="The writer's keys and values; int8 takes half the memory.",
+)
+@click.option("--context", type=int, metavar="N", help="Most tokens that the writer reads. Default: what it takes.")
+@click.option(
+    "--quantize",
+    "quantise",
+    type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+    default="auto",
+    show_default=True,
+    help="Storage of the writer's weights that are not ternary.",
+)
 @_model_options
 @_index_option
 def serve(paths: tuple[str, ...], **options: Any) -> int:
@@ -290,6 +309,7 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
     Examples:
       kogata serve ~/papers
       kogata serve --port 9000
+      kogata serve --writer microsoft/bitnet-b1.58-2B-4T     /v1/chat/completions as well
       kogata serve --host 0.0.0.0        for a phone in the same network: open the printed address
       curl http://127.0.0.1:8420/v1/ask -H 'Content-Type: application/json' -d '{"query": "what is a tide"}'
 
@@ -297,7 +317,8 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
     """
     from kogata.app.serve import command
 
-    return command.run(paths, **options)
+    writing = {name: options.pop(name) for name in ("kv", "context", "quantise")}
+    return command.run(paths, writing=writing, **options)
 
 
 @cli.command()

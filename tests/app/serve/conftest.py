@@ -18,9 +18,9 @@ DOCUMENTS = 4
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves a folder of a few documents, all of them indexed."""
+    """Serves a folder of a few documents, all of them indexed, and a model that writes."""
     place = tmp_path_factory.mktemp("served")
-    server = Server(place, write_folder(place / "docs"))
+    server = Server(place, write_folder(place / "docs"), "--writer", "tiny")
     try:
         server.indexed(DOCUMENTS)
         yield server

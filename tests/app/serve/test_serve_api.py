@@ -84,7 +84,9 @@ def test_usage_counts_the_tokenizers_tokens(server: Server, encoder: kogata.Enco
 
 
 def test_models(server: Server, encoder: kogata.Encoder) -> None:
-    (entry,) = server.http.get("/v1/models").json()["data"]
+    entry, writer = server.http.get("/v1/models").json()["data"]
+    assert (writer["id"], writer["does"], "dimensions" in writer) == ("tiny", "write", False)
+    assert server.http.get("/v1/models/tiny").json() == writer
     assert (entry["id"], entry["dimensions"], entry["max_length"]) == (
         encoder.name, encoder.dimensions, encoder.max_length
     )  # fmt: skip

@@ -87,7 +87,7 @@ def test_only_known_origins(origin: str, status: int) -> None:
 
 
 def test_a_page_that_may_call_is_told_so_and_others_not() -> None:
-    rules = Rules(key="secret-key", origins=frozenset({"https://mine.example"}))
+    rules = Rules(keys=frozenset({"secret-key", "other-key"}), origins=frozenset({"https://mine.example"}))
     asked = ask(rules, "OPTIONS", origin="https://mine.example", access_control_request_method="POST")
     assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, "https://mine.example")
     assert "authorization" in asked.headers["access-control-allow-headers"]
@@ -108,7 +108,7 @@ def test_a_page_that_may_call_is_told_so_and_others_not() -> None:
     ],
 )  # fmt: skip
 def test_the_key(given: str, status: int) -> None:
-    answer = ask(Rules(key="secret-key"), authorization=given)
+    answer = ask(Rules(keys=frozenset({"secret-key", "other-key"})), authorization=given)
     assert answer.status == status
     assert ("www-authenticate" in answer.headers) == (status == 401)
 
@@ -120,7 +120,7 @@ def test_the_key(given: str, status: int) -> None:
      ("//health", 401), ("/health/", 401)],
 )  # fmt: skip
 def test_what_is_open_without_the_key(path: str, status: int) -> None:
-    assert ask(Rules(key="secret-key"), path=path).status == status
+    assert ask(Rules(keys=frozenset({"secret-key", "other-key"})), path=path).status == status
 
 
 def test_limits_on_headers_and_bodies() -> None:
@@ -204,10 +204,13 @@ def test_every_answer_carries_an_id_and_is_not_framed_or_sniffed() -> None:
 def test_a_server_with_another_name_asks_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy in front of loopback makes it public."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    alone = Options((), "127.0.0.1", 0, None, (), (), 1, 1, "off", None, None, "auto", None)
+    alone = Options((), "127.0.0.1", 0, (), (), (), 1, 1, "off", None, None, "auto", None, None)
     named = replace(alone, allow_host=("docs.example",))
-    assert command._key(alone) is None
-    key = command._key(named)
-    assert key
-    assert command._key(named) == key == command._key(replace(alone, host="0.0.0.0"))
-    assert command._key(replace(named, api_key="correct-horse")) == "correct-horse"
+    assert command._keys(alone) == ()
+    keys = command._keys(named)
+    assert len(keys) == 1
+    assert command._keys(named) == keys == command._keys(replace(alone, host="0.0.0.0"))
+    assert command._keys(replace(named, api_key=("correct-horse", "battery-staple"))) == (
+        "correct-horse",
+        "battery-staple",
+    )

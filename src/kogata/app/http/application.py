@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kogata.app.http import documents, embeddings, search, service
+from kogata.app.http import chat, completions, documents, embeddings, search, service
 from kogata.app.http.context import Context
 from kogata.app.http.endpoint import Endpoint
 from kogata.app.http.errors import DEFECT, ApiError
 from kogata.app.http.guard import Guard, Rules
 from kogata.app.http.openapi import document
 
-API: tuple[Endpoint, ...] = (*search.ROUTES, *embeddings.ROUTES, *documents.ROUTES, *service.ROUTES)
+API: tuple[Endpoint, ...] = (
+    *search.ROUTES, *chat.ROUTES, *completions.ROUTES, *embeddings.ROUTES, *documents.ROUTES, *service.ROUTES,
+)  # fmt: skip
 
 
 def application(context: Context, rules: Rules, log: Callable[[dict[str, Any]], None]) -> Guard:
@@ -35,6 +37,7 @@ def application(context: Context, rules: Rules, log: Callable[[dict[str, Any]], 
     )
     app.router.redirect_slashes = False
     app.state.context = context
+    app.state.limits = rules.limits
     app.state.openapi = document(API)
     return Guard(app, rules, context.metrics, log)
 

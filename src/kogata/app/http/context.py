@@ -38,25 +38,54 @@ class Context:
     pace: Pace = field(default_factory=Pace)
     uploads_at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     uploading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _model: tuple[int, dict[str, Any]] | None = None  # and in which of the engine's lives
+    _models: tuple[int, dict[str, Any]] | None = None  # and in which of the engine's lives
+
+    async def models(self) -> dict[str, Any]:
+        """The models there are: `embedder`, and `writer`, which may be None.
+
+        Raises:
+            KogataError: The engine is not there.
+        """
+        life = self.link.restarts
+        if self._models is None or self._models[0] != life:  # another engine may have other models
+            self._models = life, msgspec.json.decode(await self.link.call("models"))
+        return self._models[1]
 
     async def model(self, named: str = "default") -> dict[str, Any]:
-        """The model that a request names: id, dimensions, max_length.
+        """The embedder, as a request names it: id, dimensions, max_length.
 
         Raises:
             ApiError: There is no such model.
             KogataError: The engine is not there.
         """
-        life = self.link.restarts
-        if self._model is None or self._model[0] != life:  # another engine may have another model
-            self._model = life, msgspec.json.decode(await self.link.call("model"))
-        model = self._model[1]
+        model: dict[str, Any] = (await self.models())["embedder"]
         if named not in ("default", model["id"]):
-            raise ApiError(
-                404, f"There is no model {named[:200]!r} here. Accepted: default, {model['id']}.", param="model",
-                code="model_not_found",
-            )  # fmt: skip
+            raise _no_model(named, model["id"])
         return model
+
+    async def writer(self, named: str = "default") -> dict[str, Any]:
+        """The model that writes, as a request names it: id, max_length, fingerprint, chat.
+
+        Raises:
+            ApiError: There is no such model, or none that writes.
+            KogataError: The engine is not there.
+        """
+        model: dict[str, Any] | None = (await self.models())["writer"]
+        if model is None:
+            raise ApiError(
+                404, "This server has no model that writes. Start it with one: kogata serve --writer MODEL.",
+                param="model", code="model_not_found",
+            )  # fmt: skip
+        if named not in ("default", model["id"]):
+            raise _no_model(named, model["id"])
+        return model
+
+
+def _no_model(named: str, accepted: str) -> ApiError:
+    return ApiError(
+        404, f"There is no model {named[:200]!r} for this. Accepted: default, {accepted}.", param="model",
+        code="model_not_found",
+    )  # fmt: skip
 
 
 def context(request: Request) -> Context:

@@ -65,18 +65,33 @@ async def rerank(request: Request, body: RerankRequest) -> Response:
 
 
 async def models(request: Request) -> Response:
-    return as_json(ModelList("list", [await _entry(request)]))
+    return as_json(ModelList("list", await _entries(request)))
 
 
 async def model(request: Request) -> Response:
-    await context(request).model(request.path_params["id"])
-    return as_json(await _entry(request))
+    named = request.path_params["id"]
+    entries = await _entries(request)
+    found = next((entry for entry in entries if entry.id == named), entries[0] if named == "default" else None)
+    if found is None:
+        accepted = ", ".join(["default", *(entry.id for entry in entries)])
+        message = f"There is no model {named[:200]!r} here. Accepted: {accepted}."
+        raise ApiError(404, message, param="model", code="model_not_found")
+    return as_json(found)
 
 
-async def _entry(request: Request) -> ModelEntry:
+async def _entries(request: Request) -> list[ModelEntry]:
+    """The embedder, and the model that writes where there is one."""
     here = context(request)
-    found = await here.model()
-    return ModelEntry(found["id"], "model", here.began, "kogata", found["dimensions"], found["max_length"])
+    found = await here.models()
+    embedder, writer = found["embedder"], found["writer"]
+    entries = [
+        ModelEntry(
+            embedder["id"], "model", here.began, "kogata", "embed", embedder["max_length"], embedder["dimensions"]
+        )
+    ]  # fmt: skip
+    if writer is not None:
+        entries.append(ModelEntry(writer["id"], "model", here.began, "kogata", "write", writer["max_length"]))
+    return entries
 
 
 def _texts(given: str | list[str | int | list[int]]) -> list[str | list[int]]:

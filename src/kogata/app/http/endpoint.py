@@ -39,6 +39,7 @@ class Endpoint:
         name: Unique, for the OpenAPI document and its generated clients; the handler's where none is given.
         media_type: Of the answer.
         reads_body: The handler reads the body itself, as it arrives.
+        unhurried: The answer may take as long as it takes; the handler sees to it that it goes on.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Endpoint:
     media_type: str = "application/json"
     reads_body: bool = False
     name: str = ""
+    unhurried: bool = False
 
     def asgi(self, seconds: float) -> Callable[[Request], Awaitable[Response]]:
         """What Starlette calls.
@@ -68,7 +70,9 @@ class Endpoint:
                 if self.reads_body:
                     return await self.handler(request)
                 arguments = () if decoder is None else (decoder.decode(await _json_body(request)),)
-                return await _unless_gone(request, self.handler(request, *arguments), seconds)
+                return await _unless_gone(
+                    request, self.handler(request, *arguments), None if self.unhurried else seconds
+                )
             except ApiError as error:
                 return error.response()
             except ClientDisconnect:  # in the middle of its body
@@ -99,7 +103,7 @@ async def _json_body(request: Request) -> bytes:
     return await request.body()
 
 
-async def _unless_gone(request: Request, work: Awaitable[Response], seconds: float) -> Response:
+async def _unless_gone(request: Request, work: Awaitable[Response], seconds: float | None) -> Response:
     """The answer; the work is cancelled when its client goes away or it takes too long."""
 
     async def leave() -> None:

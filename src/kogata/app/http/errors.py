@@ -48,8 +48,11 @@ class ApiError(Exception):
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        body = ErrorResponse(ErrorBody(self.message, _type(self.status), self.param, self.code))
-        return Response(_encode(body), self.status, headers, "application/json")
+        return Response(_encode(self.body()), self.status, headers, "application/json")
+
+    def body(self) -> ErrorResponse:
+        """What the answer holds."""
+        return ErrorResponse(ErrorBody(self.message, _type(self.status), self.param, self.code))
 
 
 def from_kogata(error: errors.KogataError) -> ApiError:
@@ -62,6 +65,8 @@ def from_kogata(error: errors.KogataError) -> ApiError:
             return ApiError(500, DEFECT, code="internal_error")
         case errors.BadInput():
             return ApiError(400, message, code="invalid_value")
+        case errors.Busy():
+            return ApiError(429, message, code="too_many_requests", retry_after=2)
         case errors.NotInIndex():
             return ApiError(404, message, code="not_found")
         case errors.LockedError():

@@ -8,6 +8,7 @@ is asked for as well. Limits are on headers, bodies, their pace, and requests in
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -54,6 +55,7 @@ class Limits:
         bodies: Bytes of bodies that requests hold in memory together; uploads are on the disk.
         body_seconds: Pause between two pieces of a body; all of it has ten times as long, and a second for each 50 kB.
         seconds: For an answer.
+        silence: Seconds between two signs of life of an answer that a model writes: it may take much longer.
     """
 
     body: int = 16_000_000
@@ -64,6 +66,7 @@ class Limits:
     in_flight: int = 512
     body_seconds: float = 20.0
     seconds: float = 120.0
+    silence: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ class Rules:
     """Who may call.
 
     Attributes:
-        key: What `Authorization: Bearer` has to carry; None where nothing is asked for.
+        keys: One of them `Authorization: Bearer` has to carry; none where nothing is asked for.
         hosts: Names that Host may have beside loopback's and IP addresses.
         origins: Origins of other pages that may call.
         limits: How much.
     """
 
-    key: str | None = None
+    keys: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
@@ -163,8 +166,10 @@ class Guard:
         self._check_origin(headers)
         path = scope["path"]
         open_to_all = path in _OPEN or path in _PAGE or path.startswith("/static/") or scope["method"] == "OPTIONS"
-        if self._rules.key is not None and not open_to_all:
-            self._check_key(headers.get("authorization", ""))
+        if self._rules.keys and not open_to_all:
+            key = self._checked_key(headers.get("authorization", ""))
+            # Texts of one key's requests must not be seen, be it by how fast they are read again, by another's.
+            scope["state"]["salt"] = hashlib.sha256(key.encode()).digest()
         if self._in_flight > limits.in_flight and path not in _OPEN:
             raise ApiError(
                 429, f"More than {limits.in_flight} requests are being answered already.", code="too_many_requests",
@@ -193,11 +198,13 @@ class Guard:
                 code="origin_not_allowed",
             )  # fmt: skip
 
-    def _check_key(self, given: str) -> None:
+    def _checked_key(self, given: str) -> str:
         scheme, _, key = given.partition(" ")
-        expected = self._rules.key or ""
-        if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), expected.encode()):
+        key = key.strip()
+        accepted = [hmac.compare_digest(key.encode(), known.encode()) for known in self._rules.keys]
+        if scheme.lower() != "bearer" or not any(accepted):
             raise ApiError(401, "This server asks for its API key: Authorization: Bearer KEY.", code="invalid_api_key")
+        return key
 
     def _most(self, path: str) -> int:
         return self._rules.limits.upload if path == _UPLOADS else self._rules.limits.body

@@ -47,7 +47,8 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Kogata", "version": __version__,
-            "description": "Private answers over your own documents; embeddings as OpenAI's clients expect them.",
+            "description": "Private answers over your own documents; texts and embeddings as OpenAI's clients expect "
+            "them.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

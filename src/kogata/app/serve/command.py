@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from kogata.app.progress import ProgressLine
 from kogata.app.serve.link import Link
-from kogata.app.serve.messages import Progress, Start
+from kogata.app.serve.messages import Progress, Start, Writer
 from kogata.app.terminal import safe_line
 from kogata.errors import BadInput, KogataError, StoreError
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("kogata.serve")
 
 START_SECONDS = 120.0
+WRITER_SECONDS = 3600.0
+"""A model that writes may have to be fetched and packed first."""
+
 STOP_SECONDS = 10
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -45,7 +48,7 @@ class Options:
     paths: Sequence[str]
     host: str
     port: int
-    api_key: str | None
+    api_key: Sequence[str]
     allow_host: Sequence[str]
     allow_origin: Sequence[str]
     max_upload: int
@@ -55,15 +58,20 @@ class Options:
     model: str | None
     precision: str
     threads: int | None
+    writer: Writer | None
 
 
-def run(paths: Sequence[str], *, max_upload: int, log: str, **told: Any) -> int:
+def run(
+    paths: Sequence[str], *, max_upload: int, log: str, writer: str | None, writing: Mapping[str, Any], **told: Any
+) -> int:  # fmt: skip
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
         paths: What to index and keep current.
         max_upload: In megabytes.
         log: "auto", or one of the styles.
+        writer: The model that writes; None for none.
+        writing: How it runs: the other fields of :class:`~kogata.app.serve.messages.Writer`.
         told: The other :class:`Options`.
 
     Raises:
@@ -72,7 +80,8 @@ def run(paths: Sequence[str], *, max_upload: int, log: str, **told: Any) -> int:
     """
     if log == "auto":
         log = "off" if sys.stderr.isatty() else "json"
-    options = Options(paths, max_upload=max_upload * 1_000_000, log=log, **told)
+    model = None if writer is None else Writer(writer, **writing)
+    options = Options(paths, max_upload=max_upload * 1_000_000, log=log, writer=model, **told)
     for path in options.paths:
         if not os.path.lexists(os.path.expanduser(path)):
             raise BadInput(f"There is no file or folder {path}.")
@@ -112,24 +121,24 @@ async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> No
     uploads = index.with_name(f"uploads-{index.name}")
     start = Start(
         options.place, tuple(os.fsencode(os.path.abspath(os.path.expanduser(path))) for path in options.paths),
-        _manual(), str(uploads), options.model, options.precision, options.threads,
+        _manual(), str(uploads), options.model, options.precision, options.threads, writer=options.writer,
     )  # fmt: skip
     link = Link(start, shown)
     await link.open()  # it imports and loads its model while we import and bind ours
     try:
-        key = _key(options)
-        server = _server(options, key, link, uploads, shown)
+        keys = _keys(options)
+        server = _server(options, keys, link, uploads, shown)
         for name in ("SIGINT", "SIGTERM"):
             with suppress(NotImplementedError):  # Windows has no such handlers: Ctrl-C is a KeyboardInterrupt there
                 asyncio.get_running_loop().add_signal_handler(getattr(signal, name), _end, server)
         serving = asyncio.ensure_future(server._serve(sockets=[listener]))
-        ready = asyncio.ensure_future(link.wait_ready(START_SECONDS))
+        ready = asyncio.ensure_future(link.wait_ready(START_SECONDS if options.writer is None else WRITER_SECONDS))
         # Served from now on: until the engine is ready the page says so, and requests are answered with 503.
         await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
         try:
             if ready.done():
                 ready.result()
-                _say_ready(options.host, listener.getsockname()[1], key)
+                _say_ready(options.host, listener.getsockname()[1], next(iter(keys), None))
                 shown.on = True
         except KogataError:
             server.should_exit = True
@@ -141,7 +150,7 @@ async def _serve(options: Options, listener: socket.socket, shown: _Shown) -> No
         await link.close()
 
 
-def _server(options: Options, key: str | None, link: Link, uploads: Path, shown: _Shown) -> uvicorn.Server:
+def _server(options: Options, keys: Sequence[str], link: Link, uploads: Path, shown: _Shown) -> uvicorn.Server:
     import uvicorn
 
     from kogata.app.http.application import application
@@ -154,7 +163,7 @@ def _server(options: Options, key: str | None, link: Link, uploads: Path, shown:
     shown.pace = context.pace
     names = {options.host.lower(), socket.gethostname().lower(), *(name.lower() for name in options.allow_host)}
     limits = Limits(upload=options.max_upload, in_flight=options.max_requests)
-    rules = Rules(key, frozenset(names), frozenset(options.allow_origin), limits)
+    rules = Rules(frozenset(keys), frozenset(names), frozenset(options.allow_origin), limits)
     app: Any = application(context, rules, _request_log(options.log))
     return uvicorn.Server(
         uvicorn.Config(
@@ -195,24 +204,25 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _key(options: Options) -> str | None:
-    """The key that is asked for: the one given, or one of our own, kept for the next time.
+def _keys(options: Options) -> tuple[str, ...]:
+    """The keys that are accepted: those given, or one of our own, kept for the next time.
 
     Only loopback goes without; a server that has another name there is behind a proxy, which others can reach.
     """
-    if options.api_key is not None:
-        if len(options.api_key) < 8 or not options.api_key.isascii() or not options.api_key.isprintable():
-            raise BadInput("An API key has at least 8 characters, all of them printable ASCII.")
-        return options.api_key
+    if options.api_key:
+        for key in options.api_key:
+            if len(key) < 8 or not key.isascii() or not key.isprintable():
+                raise BadInput("An API key has at least 8 characters, all of them printable ASCII.")
+        return tuple(options.api_key)
     if options.host.lower() in _LOOPBACK and not options.allow_host:
-        return None
+        return ()
     from platformdirs import user_data_path
 
     path = user_data_path("kogata", appauthor=False) / "api-key"
     with suppress(OSError):
         kept = path.read_text().strip()
         if len(kept) >= 8:
-            return kept
+            return (kept,)
     key = secrets.token_urlsafe(24)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +234,7 @@ def _key(options: Options) -> str | None:
         os.replace(temporary, path)
     except OSError as error:
         raise StoreError(f"The API key cannot be kept in {path}: {error.strerror}.") from error
-    return key
+    return (key,)
 
 
 def _say_ready(host: str, port: int, key: str | None) -> None:

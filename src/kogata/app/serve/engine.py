@@ -1,7 +1,8 @@
-"""The engine process: the model, the index and the indexing, called through messages on stdin and stdout.
+"""The engine process: the models, the index and the indexing, called through messages on stdin and stdout.
 
 Searches run in a few threads; texts to embed, questions of searches among them, go through one batcher; one thread
-indexes. Results leave as JSON ready to be sent, so that the http process only passes bytes on.
+indexes; one thread writes. Results leave as JSON ready to be sent, so that the http process only passes bytes on; an
+answer that is written leaves in parts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -29,6 +30,7 @@ from kogata.app.serve.messages import (
     Done,
     Failed,
     FromEngine,
+    Part,
     Progress,
     Ready,
     Start,
@@ -47,6 +49,9 @@ from kogata.ask.store.status import read_status
 from kogata.errors import BadInput, EmbedderMismatch, KogataError, NotInIndex
 from kogata.run.encoder import normalise
 
+if TYPE_CHECKING:
+    from kogata.app.serve.writing import Writing
+
 SEARCHERS = 4
 """Searches that run at once: a few more than cores, since each waits for the batcher now and then."""
 
@@ -58,7 +63,7 @@ _to_json = msgspec.json.Encoder().encode
 
 class Engine:
     """What can be called. A method named in :data:`CALLS` takes keyword arguments and returns the bytes of its answer,
-    or a future of them.
+    or a future of them. One named in :data:`STREAMS` gets before them what takes the answer's parts as they come.
 
     Args:
         start: What to serve.
@@ -69,6 +74,11 @@ class Engine:
         self._start = start
         self._index = Index(start.index, model=start.model, precision=start.precision, threads=start.threads)  # type: ignore[arg-type]
         self._encoder: Any = Batcher(self._index.encoder())
+        self._writing: Writing | None = None
+        if start.writer is not None:
+            from kogata.app.serve.writing import Writing
+
+            self._writing = Writing(start.writer, start.threads)
         self._indexing = Indexing(self._index, tell)
         if not self._index.path.exists():  # made before anybody can search in what is half made
             with suppress(KogataError):  # the indexing tries again, and says what is wrong
@@ -84,6 +94,8 @@ class Engine:
         """Let the run that is going on stop at its next step."""
         self._indexing.close()
         self._encoder.close()
+        if self._writing is not None:
+            self._writing.close()
         self._index.close()
 
     def _know(self) -> None:
@@ -103,10 +115,11 @@ class Engine:
 
     # --- embedding
 
-    def model(self) -> bytes:
-        """The model there is, as /v1/models shows it."""
+    def models(self) -> bytes:
+        """The models there are: the one that embeds, and the one that writes or null."""
         encoder = self._encoder
-        return _to_json({"id": encoder.name, "dimensions": encoder.dimensions, "max_length": encoder.max_length})
+        embedder = {"id": encoder.name, "dimensions": encoder.dimensions, "max_length": encoder.max_length}
+        return _to_json({"embedder": embedder, "writer": None if self._writing is None else self._writing.describe()})
 
     def embed(self, texts: Sequence[Any], kind: str, dimensions: int | None, long_texts: Any) -> Future[bytes]:
         """The number of tokens, int64, then vectors, float32 [N, D]."""
@@ -134,6 +147,21 @@ class Engine:
             return _to_json({"tokens": tokens, "scores": (vectors_ND @ query_1D[0]).tolist()})
 
         return _then([asked, read], finish)
+
+    # --- writing
+
+    def chat(self, tell: Callable[[bytes], None], **asked: Any) -> Future[bytes]:
+        """As of :meth:`kogata.app.serve.writing.Writing.chat`."""
+        return self._writer().chat(tell, **asked)
+
+    def complete(self, tell: Callable[[bytes], None], **asked: Any) -> Future[bytes]:
+        """As of :meth:`kogata.app.serve.writing.Writing.complete`."""
+        return self._writer().complete(tell, **asked)
+
+    def _writer(self) -> Writing:
+        if self._writing is None:
+            raise BadInput("This server has no model that writes.")
+        return self._writing
 
     # --- searching
 
@@ -249,9 +277,12 @@ class Engine:
 
 
 CALLS = frozenset(
-    {"model", "embed", "rerank", "search", "ask", "status", "documents", "document", "text", "original", "forget",
+    {"models", "embed", "rerank", "search", "ask", "status", "documents", "document", "text", "original", "forget",
      "take_in", "empty_uploads"}
 )  # fmt: skip
+
+STREAMS = frozenset({"chat", "complete"})
+"""Those whose answers come in parts."""
 
 CHANGES = frozenset({"forget", "take_in", "empty_uploads"})
 """Those that write. They wait for the indexing, so a thread of their own does them, one after another."""
@@ -290,9 +321,10 @@ class Desk:
 
     def _answer(self, engine: Engine, call: Call, running: list[Future[Any]]) -> None:
         try:
-            if call.method not in CALLS:
+            if call.method not in CALLS | STREAMS:
                 raise BadInput(f"There is no call {call.method!r}.")
-            result = getattr(engine, call.method)(**call.arguments)
+            parts = [lambda body: self._send(Part(call.id, body))] if call.method in STREAMS else []
+            result = getattr(engine, call.method)(*parts, **call.arguments)
         except Exception as error:
             self._finish(call.id, _failed(call.id, error))
             if isinstance(error, EmbedderMismatch) and engine.follows:

@@ -21,6 +21,7 @@ from kogata.app.serve.messages import (
     Done,
     Failed,
     FromEngine,
+    Part,
     Progress,
     Ready,
     Start,
@@ -45,6 +46,50 @@ class EngineFault(errors.KogataError):
     """The engine met an error of its own: a defect."""
 
 
+class Parts:
+    """The parts of an answer, as the engine makes them: iterate over them, and close it in any case.
+
+    Attributes:
+        result: The call's own result, once the parts have ended.
+
+    Raises, where the next part is asked for:
+        KogataError: As of :meth:`Link.call`.
+    """
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+        self._came: asyncio.Queue[bytes | Done | errors.KogataError] = asyncio.Queue()
+        self._over = False
+        self.result = b""
+
+    def __aiter__(self) -> Parts:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._over:
+            raise StopAsyncIteration
+        match await self._came.get():
+            case bytes(part):
+                return part
+            case Done(body=body):
+                self._over, self.result = True, body
+                raise StopAsyncIteration
+            case errors.KogataError() as error:
+                self._over = True
+                raise error
+        raise AssertionError
+
+    def close(self) -> None:
+        """Nobody wants the rest of it."""
+        if not self._over:
+            self._over = True
+            self._cancel()
+
+    def put(self, what: bytes | Done | errors.KogataError) -> None:
+        """What comes next."""
+        self._came.put_nowait(what)
+
+
 class Link:
     """The engine, as the event loop sees it.
 
@@ -65,6 +110,7 @@ class Link:
         self._over = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._streams: dict[int, Parts] = {}
         self._ids = itertools.count(1)
         self._keeper: asyncio.Task[None] | None = None
 
@@ -120,24 +166,49 @@ class Link:
             EngineGone: The engine is not there, or died meanwhile.
             EngineFault: The engine met a defect.
         """
-        process = self._process
-        if not self.ready or process is None or process.stdin is None:
-            raise EngineGone("The engine is not ready.")
+        to_engine = self._to_engine()
         id_ = next(self._ids)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[id_] = future
         try:
-            process.stdin.write(frame(Call(id_, method, arguments)))
-            await process.stdin.drain()
+            to_engine.write(frame(Call(id_, method, arguments)))
+            await to_engine.drain()
             return await future
         except (ConnectionError, RuntimeError) as error:
             raise EngineGone("The engine went away.") from error
         except asyncio.CancelledError:
             with suppress(ConnectionError, RuntimeError):
-                process.stdin.write(frame(Cancel(id_)))
+                to_engine.write(frame(Cancel(id_)))
             raise
         finally:
             self._calls.pop(id_, None)
+
+    def stream(self, method: str, **arguments: Any) -> Parts:
+        """What the engine's method answers, in parts. Closing it cancels the call.
+
+        Raises:
+            EngineGone: The engine is not there.
+        """
+        to_engine = self._to_engine()
+        id_ = next(self._ids)
+
+        def cancel() -> None:
+            self._streams.pop(id_, None)
+            with suppress(ConnectionError, RuntimeError):
+                to_engine.write(frame(Cancel(id_)))
+
+        parts = self._streams[id_] = Parts(cancel)
+        try:
+            to_engine.write(frame(Call(id_, method, arguments)))
+        except (ConnectionError, RuntimeError) as error:
+            self._streams.pop(id_, None)
+            raise EngineGone("The engine went away.") from error
+        return parts
+
+    def _to_engine(self) -> asyncio.StreamWriter:
+        if not self.ready or self._process is None or self._process.stdin is None:
+            raise EngineGone("The engine is not ready.")
+        return self._process.stdin
 
     # --- keeping it alive
 
@@ -190,6 +261,9 @@ class Link:
             for future in self._calls.values():
                 if not future.done():
                     future.set_exception(EngineGone("The engine went away while it was at this."))
+            for parts in self._streams.values():
+                parts.put(EngineGone("The engine went away while it was at this."))
+            self._streams.clear()
             if self.progress.running:
                 self._moved(Progress(phase=self.progress.phase, runs=self.progress.runs))
         await process.wait()
@@ -205,6 +279,11 @@ class Link:
                 self._moved(message)
             case Failed(id=0):
                 self._refused = _as_error(message)
+            case Part(id=id_, body=body):
+                if id_ in self._streams:
+                    self._streams[id_].put(body)
+            case Done(id=id_) | Failed(id=id_) if id_ in self._streams:
+                self._streams.pop(id_).put(message if isinstance(message, Done) else _as_error(message))
             case Done(id=id_) | Failed(id=id_):
                 future = self._calls.get(id_)
                 if future is not None and not future.done():

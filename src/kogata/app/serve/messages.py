@@ -2,7 +2,8 @@
 
 Each message is a msgpack frame of its own: four bytes of length, then the body. Nothing is pickled. The http process
 sends :class:`Call` and :class:`Cancel`; the engine sends :class:`Ready` once, then :class:`Done` or :class:`Failed` for
-each call in any order, and :class:`Progress` whenever an indexing run moves.
+each call in any order, with any number of :class:`Part` before where the answer comes in parts, and :class:`Progress`
+whenever an indexing run moves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ import msgspec
 HEAD = struct.Struct("<I")
 
 
+class Writer(msgspec.Struct):
+    """A model that writes; all as of :func:`kogata.load`."""
+
+    model: str
+    kv: str = "bf16"
+    context: int | None = None
+    quantise: str = "auto"
+
+
 class Start(msgspec.Struct, tag=True):
     """The first message: what to serve.
 
@@ -25,6 +35,7 @@ class Start(msgspec.Struct, tag=True):
         uploads: The folder that uploaded files are kept in.
         model, precision, threads: As of :class:`kogata.Index`.
         first: Whether no earlier life of the engine has made the paths known.
+        writer: The model that writes; None for none.
     """
 
     index: str | None
@@ -35,6 +46,7 @@ class Start(msgspec.Struct, tag=True):
     precision: str
     threads: int | None
     first: bool = True
+    writer: Writer | None = None
 
 
 class Call(msgspec.Struct, tag=True):
@@ -55,6 +67,13 @@ class Ready(msgspec.Struct, tag=True):
     """The engine can be called."""
 
     pid: int
+
+
+class Part(msgspec.Struct, tag=True):
+    """A part of a call's answer, as its method says; more will come."""
+
+    id: int
+    body: bytes
 
 
 class Done(msgspec.Struct, tag=True):
@@ -95,7 +114,7 @@ class Progress(msgspec.Struct, tag=True):
 
 
 ToEngine = Start | Call | Cancel
-FromEngine = Ready | Done | Failed | Progress
+FromEngine = Ready | Part | Done | Failed | Progress
 
 _encoder = msgspec.msgpack.Encoder()
 decode_to_engine = msgspec.msgpack.Decoder(ToEngine).decode

@@ -1,0 +1,203 @@
+"""Answers of the model that writes, on their way from the engine to a client: whole, or as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kogata.app.http.context import Context, context
+from kogata.app.http.endpoint import as_json
+from kogata.app.http.errors import ApiError, from_kogata
+from kogata.app.http.events import DONE, EventStream, comment, data
+from kogata.app.http.schemas.writing import CachedTokens, WritingRequest, WritingUsage
+from kogata.app.serve.parts import Echo, Event, Piece, Reading, Taken, Usage, decode_events, decode_usage
+from kogata.errors import KogataError
+
+COMMENT_SECONDS = 1.5
+"""Silence after which a stream says that it is alive."""
+
+FIRST_SECONDS = 1.0
+"""So long a stream waits for its first text before it begins: what fails meanwhile is an ordinary error."""
+
+
+class Form(Protocol):
+    """How a route shows an answer."""
+
+    def begin(self) -> Iterable[object]:
+        """What a stream begins with."""
+
+    def event(self, event: Echo | Piece) -> Iterable[object]:
+        """What a stream sends for this."""
+
+    def usage(self, usage: WritingUsage) -> object:
+        """What a stream ends with where it is asked how many tokens there were."""
+
+    def whole(self, events: Iterable[Echo | Piece], usage: WritingUsage) -> object:
+        """The whole answer."""
+
+
+class Written:
+    """One request's answers as they are written; counts them.
+
+    Args:
+        here: The server.
+        method, asked: Of the engine.
+        silence: Seconds between two signs of life after which it is given up.
+    """
+
+    def __init__(self, here: Context, silence: float, method: str, **asked: Any) -> None:
+        self._metrics = here.metrics
+        self._began = time.perf_counter()
+        self._heard = self._began
+        self._silence = silence
+        self._parts = here.link.stream(method, **asked)
+        self._state = self._metrics.answers.labels("waiting")
+        self._state.inc()
+        self._first = True
+        self._closed = False
+        self.shows = "waiting"
+
+    async def next(self, seconds: float) -> list[Event] | None:
+        """What came next; empty where nothing came in so many seconds, None where there is no more.
+
+        Raises:
+            KogataError: It failed.
+            ApiError: Nothing was heard of it for too long.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                part = await anext(self._parts, None)
+        except TimeoutError:
+            if time.perf_counter() - self._heard > self._silence:
+                message = f"Nothing was heard of this answer for {self._silence:.0f} seconds; it was given up."
+                raise ApiError(504, message, code="timeout") from None
+            return []
+        if part is None:
+            return None
+        self._heard = time.perf_counter()
+        events = decode_events(part)
+        for event in events:
+            self._count(event)
+        return events
+
+    async def rest(self) -> list[Echo | Piece]:
+        """All of it."""
+        found: list[Echo | Piece] = []
+        while (events := await self.next(COMMENT_SECONDS)) is not None:
+            found += [event for event in events if isinstance(event, (Echo, Piece))]
+        return found
+
+    def usage(self) -> WritingUsage:
+        """How many tokens there were, once it has ended."""
+        usage: Usage = decode_usage(self._parts.result)
+        self._metrics.cached_tokens.inc(usage.cached)
+        return WritingUsage(
+            usage.prompt, usage.written, usage.prompt + usage.written, CachedTokens(usage.cached)
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Whatever is not written yet is not wanted."""
+        if not self._closed:
+            self._closed = True
+            self._state.dec()
+            self._parts.close()
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case Taken():
+                self._metrics.prompt_tokens.inc(sum(event.prompts))
+            case Reading():
+                self.shows = f"prefill {event.done}/{event.total}" if event.done else "waiting"
+                if event.done:
+                    self._runs()
+            case Piece():
+                self._runs()
+                self.shows = "writing"
+                self._metrics.written_tokens.inc(event.tokens)
+                if self._first:
+                    self._first = False
+                    self._metrics.first_token.observe(time.perf_counter() - self._began)
+
+    def _runs(self) -> None:
+        running = self._metrics.answers.labels("running")
+        if self._state is not running and not self._closed:
+            self._state.dec()
+            running.inc()
+            self._state = running
+
+
+async def answer(request: Request, body: WritingRequest, form: Form, method: str, **asked: Any) -> Response:
+    """The response to a request for a text."""
+    seconds = request.app.state.limits.silence
+    written = Written(context(request), seconds, method, salt=request.scope["state"].get("salt", b""), **asked)
+    if not body.stream:
+        try:
+            events = await written.rest()
+            return as_json(form.whole(events, written.usage()))
+        finally:
+            written.close()
+    came: list[Event] = []
+    try:
+        until = time.monotonic() + FIRST_SECONDS
+        while (left := until - time.monotonic()) > 0 and not any(isinstance(event, (Echo, Piece)) for event in came):
+            came += await written.next(left) or []
+    except BaseException:
+        written.close()
+        raise
+    wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    return EventStream(_events(written, form, came, wants_usage), written.close)
+
+
+async def _events(written: Written, form: Form, came: list[Event] | None, wants_usage: bool) -> AsyncIterator[bytes]:
+    for value in form.begin():
+        yield data(value)
+    try:
+        while came is not None:
+            shown = [event for event in came if isinstance(event, (Echo, Piece))]
+            if not shown:
+                yield comment(written.shows)
+            for event in shown:
+                for value in form.event(event):
+                    yield data(value)
+            came = await written.next(COMMENT_SECONDS)
+    except ApiError as error:
+        yield data(error.body())
+        return
+    except KogataError as error:
+        yield data(from_kogata(error).body())
+        return
+    usage = written.usage()
+    if wants_usage:
+        yield data(form.usage(usage))
+    yield DONE
+
+
+def sampling(body: WritingRequest, **more: Any) -> dict[str, Any]:
+    """What :class:`kogata.run.sampling.SamplingParams` takes; what was not said is left out.
+
+    Raises:
+        ApiError: Two fields contradict each other.
+    """
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise ApiError(400, "`best_of` other than `n` is not supported.", param="best_of", code="invalid_value")
+    top_k = None if body.top_k is None else max(body.top_k, 0)
+    named = {
+        "temperature": body.temperature, "top_p": body.top_p, "top_k": top_k, "min_p": body.min_p,
+        "repetition_penalty": body.repetition_penalty, "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty, "seed": body.seed, "logit_bias": body.logit_bias,
+        "stop": body.stop, "stop_ids": body.stop_token_ids, "ignore_eos": body.ignore_eos, "n": body.n, **more,
+    }  # fmt: skip
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def spelt(token: bytes) -> str:
+    """A token for people: its text, or its bytes where they are no whole characters."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)

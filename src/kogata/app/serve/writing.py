@@ -1,0 +1,265 @@
+"""The model that writes: one thread owns it and continues all texts that are asked for, step by step.
+
+A call renders its prompts in a thread of its own and puts them into a queue. The writer takes what waits there, leaves
+out what nobody wants any more, lets the model make one step, and tells each call what is new. With nothing to do it
+waits for the queue.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from kogata.app.serve import parts
+from kogata.app.serve.conversation import as_template_reads
+from kogata.errors import BadInput
+from kogata.run.engine import Engine
+from kogata.run.model import load
+from kogata.run.sampling import SamplingParams
+from kogata.text.chat import NoChatTemplate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from kogata.app.serve.messages import Writer
+    from kogata.run.engine import Answer, TokenLogprob
+
+MOST_WAITING = 128
+"""Answers that wait for their turn; more are refused."""
+
+MOST_TEXTS = 8
+"""The memory holds so many texts of the context's length, unless that is said."""
+
+TELL_SECONDS = 1.0
+"""Between two reports of how far a prompt is read."""
+
+Tell = Callable[[bytes], None]
+_to_json = msgspec.json.Encoder().encode
+
+
+@dataclass(eq=False)
+class _Job:
+    """One call: its prompts, and their answers once it is taken."""
+
+    prompts: list[NDArray[np.int32]]
+    echoes: list[str] | None  # the prompts' texts, where they are given back
+    params: SamplingParams
+    prompt_logprobs: int | None
+    unwritten: bool  # the prompts are all that is asked for
+    salt: bytes
+    tell: Tell
+    future: Future[bytes] = field(default_factory=Future)
+    answers: list[Answer] = field(default_factory=list)
+    told: float = 0.0  # when it last heard of us
+    echoed: set[int] = field(default_factory=set)
+    open: list[int] = field(default_factory=list)  # answers that go on
+
+    def say(self, events: Sequence[parts.Event]) -> None:
+        self.told = time.monotonic()
+        self.tell(parts.encode_events(events))
+
+
+class Writing:
+    """A model for many callers at once.
+
+    A call returns a future that is done when its answers are; until then ``tell`` gets :mod:`~kogata.app.serve.parts`.
+    Cancelling the future drops the answers before the next step.
+
+    Args:
+        what: Which model, and how it runs.
+        threads: For all kernels of this process.
+
+    Raises:
+        KogataError: It cannot be run.
+    """
+
+    def __init__(self, what: Writer, threads: int | None) -> None:
+        self._model = model = load(
+            what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv  # type: ignore[arg-type]
+        )  # fmt: skip
+        self._engine = Engine(
+            model.decoder, model.tokenizer, model.packed.stop_ids, kv=what.kv,  # type: ignore[arg-type]
+            n_tokens=MOST_TEXTS * model.decoder.context, most_waiting=MOST_WAITING,
+        )  # fmt: skip
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread after the step it is at."""
+        self._queue.put(None)
+        self._thread.join()
+
+    # --- calls, each in a thread of its own
+
+    def describe(self) -> dict[str, Any]:
+        """What callers have to know of the model."""
+        decoder = self._model.decoder
+        return {
+            "id": decoder.name, "max_length": decoder.context, "fingerprint": decoder.identity[:16],
+            "chat": self._model.packed.chat_template is not None,
+        }  # fmt: skip
+
+    def chat(
+        self, tell: Tell, *, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any], sampling: Mapping[str, Any], salt: bytes,
+    ) -> Future[bytes]:  # fmt: skip
+        """Answers to a conversation."""
+        ids = self._render(messages, tools, variables)
+        return self._submit(_Job([ids], None, SamplingParams(**sampling), None, False, salt, tell))
+
+    def complete(
+        self, tell: Tell, *, prompts: Sequence[str | Sequence[int]], sampling: Mapping[str, Any], echo: bool,
+        prompt_logprobs: int | None, salt: bytes,
+    ) -> Future[bytes]:  # fmt: skip
+        """Texts that go on from others. With ``max_tokens`` 0 they are only read."""
+        unwritten = sampling["max_tokens"] == 0
+        params = SamplingParams(**{**sampling, "max_tokens": 1} if unwritten else sampling)
+        ids = [self._ids(prompt) for prompt in prompts]
+        echoes = None
+        if echo:
+            decode = self._model.tokenizer.decode
+            echoes = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in prompts]
+        return self._submit(_Job(ids, echoes, params, prompt_logprobs, unwritten, salt, tell))
+
+    def _submit(self, job: _Job) -> Future[bytes]:
+        if (wanted := len(job.prompts) * job.params.n) > MOST_WAITING:
+            raise BadInput(f"{wanted:,} answers are asked for; one request may ask for {MOST_WAITING}.")
+        self._queue.put(job)
+        return job.future
+
+    def _ids(self, prompt: str | Sequence[int]) -> NDArray[np.int32]:
+        if isinstance(prompt, str):
+            return self._model.tokens(prompt)
+        return np.asarray(prompt, np.int32)
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> NDArray[np.int32]:  # fmt: skip
+        try:
+            template = self._model.template
+        except NoChatTemplate as error:
+            raise BadInput(str(error), hint=error.hint) from None
+        read = as_template_reads(messages, self._model.packed.chat_template or "")
+        return template.render_ids(read, self._model.tokenizer, tools=tools, variables=variables)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        live: list[_Job] = []
+        while True:
+            try:
+                job = self._queue.get(block=not live)
+            except queue.Empty:
+                live = [job for job in live if self._wanted(job)]
+                if live:
+                    self._step(live)
+                    live = [job for job in live if self._goes_on(job)]
+                continue
+            if job is None:
+                return
+            if self._taken(job):
+                live.append(job)
+
+    def _taken(self, job: _Job) -> bool:
+        if job.future.cancelled():
+            return False
+        try:
+            for prompt in job.prompts:
+                job.answers += self._engine.submit(prompt, job.params, prompt_logprobs=job.prompt_logprobs)
+        except Exception as error:
+            self._end(job, error)
+            return False
+        job.open = list(range(len(job.answers)))
+        job.say([parts.Taken([len(prompt) for prompt in job.prompts])])
+        return True
+
+    def _wanted(self, job: _Job) -> bool:
+        if job.future.cancelled():
+            self._end(job, None)
+            return False
+        return True
+
+    def _step(self, live: Sequence[_Job]) -> None:
+        """One step of the model. What was in one that fails ends with it; the others go on."""
+        try:
+            self._engine.step()
+        except Exception as error:
+            traceback.print_exception(error)
+            for job in live:
+                if any(answer.cached.pages for answer in job.answers):
+                    self._end(job, error)
+
+    def _goes_on(self, job: _Job) -> bool:
+        """Tell a call what is new; whether there will be more."""
+        if job.future.done() and not job.future.cancelled():  # the step has failed
+            return False
+        events: list[parts.Event] = []
+        for choice in job.open:
+            answer = job.answers[choice]
+            if answer.error is not None:
+                self._end(job, answer.error)
+                return False
+            if answer.pieces and choice % job.params.n == 0:
+                events += self._echo(job, choice // job.params.n, answer)
+            events += self._pieces(job, choice, answer)
+        job.open = [choice for choice in job.open if not job.answers[choice].over]
+        if events:
+            job.say(events)
+        elif time.monotonic() - job.told > TELL_SECONDS:
+            job.say([parts.Reading(*(sum(each) for each in zip(*map(_read, job.answers), strict=True)))])
+        if not job.open and job.future.set_running_or_notify_cancel():
+            job.future.set_result(parts.encode_events(self._usage(job)))
+        return bool(job.open)
+
+    def _echo(self, job: _Job, prompt: int, answer: Answer) -> list[parts.Event]:
+        if job.echoes is None or prompt in job.echoed:
+            return []
+        job.echoed.add(prompt)
+        logged = [
+            self._logged(int(id_), logprob) for id_, logprob in zip(answer.prompt, answer.prompt_logprobs, strict=True)
+        ] if job.prompt_logprobs is not None else []  # fmt: skip
+        return [parts.Echo(prompt, job.echoes[prompt], logged)]
+
+    def _pieces(self, job: _Job, choice: int, answer: Answer) -> list[parts.Event]:
+        found: list[parts.Event] = []
+        while answer.pieces:
+            piece = answer.pieces.popleft()
+            if job.unwritten:
+                found.append(parts.Piece(choice, "", 0, finish="length"))
+                continue
+            logged = [self._logged(piece.logprob.id, piece.logprob)] if piece.logprob is not None else []
+            found.append(parts.Piece(choice, piece.text, int(piece.id is not None), logged, finish=piece.finish))
+        return found
+
+    def _logged(self, id_: int, logprob: TokenLogprob | None) -> parts.Logged:
+        spelt = self._model.tokenizer.token_bytes
+        top = [] if logprob is None else [(spelt(token), value) for token, value in logprob.top]
+        special = id_ in self._model.tokenizer.special_ids
+        return parts.Logged(spelt(id_), special, None if logprob is None else logprob.logprob, top)
+
+    def _usage(self, job: _Job) -> parts.Usage:
+        first = job.answers[:: job.params.n]
+        written = 0 if job.unwritten else sum(len(answer.ids) for answer in job.answers)
+        return parts.Usage(sum(map(len, job.prompts)), sum(getattr(answer, "reused", 0) for answer in first), written)
+
+    def _end(self, job: _Job, error: Exception | None) -> None:
+        """Nothing more is written for this call."""
+        for answer in job.answers:
+            self._engine.drop(answer)
+        if error is not None and job.future.set_running_or_notify_cancel():
+            job.future.set_exception(error)
+
+
+def _read(answer: Answer) -> tuple[int, int]:
+    return answer.prefilled, len(answer.prompt)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kogata.app.http import chat, completions, documents, embeddings, search, service
+from kogata.app.http import chat, completions, documents, embeddings, search, service, tokens
 from kogata.app.http.context import Context
 from kogata.app.http.endpoint import Endpoint
 from kogata.app.http.errors import DEFECT, ApiError
@@ -19,7 +19,8 @@ from kogata.app.http.guard import Guard, Rules
 from kogata.app.http.openapi import document
 
 API: tuple[Endpoint, ...] = (
-    *search.ROUTES, *chat.ROUTES, *completions.ROUTES, *embeddings.ROUTES, *documents.ROUTES, *service.ROUTES,
+    *search.ROUTES, *chat.ROUTES, *completions.ROUTES, *tokens.ROUTES, *embeddings.ROUTES, *documents.ROUTES,
+    *service.ROUTES,
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ from kogata.app.http.schemas import (
     ContentPart,
     LikelyToken,
     Message,
+    NamedTool,
+    Tool,
     ToolCall,
     ToolCallDelta,
     WritingUsage,
@@ -47,8 +49,8 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     variables = {} if body.reasoning_effort is None else {"reasoning_effort": body.reasoning_effort}
     return await written.answer(
         request, body, _Form(model, body), "chat",
-        messages=[_message(message, at) for at, message in enumerate(body.messages)],
-        tools=None, variables=variables | (body.chat_template_kwargs or {}),
+        messages=as_messages(body.messages),
+        **_tools(body), variables=variables | (body.chat_template_kwargs or {}),
         sampling=written.sampling(
             body, logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             max_tokens=body.max_completion_tokens if body.max_tokens is None else body.max_tokens,
@@ -56,8 +58,43 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     )  # fmt: skip
 
 
+def _tools(body: ChatRequest) -> dict[str, Any]:
+    """What the model may or must call, as the engine takes it.
+
+    Raises:
+        ApiError: The choice is not among the tools, or there is none to choose from, or another form is asked for too.
+    """
+    tools, choice = body.tools or [], body.tool_choice
+    must_call = {"required": ""}.get(choice) if isinstance(choice, str) else choice and choice.function.name
+    if must_call is not None:
+        if must_call not in ("", *(tool.function.name for tool in tools)) or not tools:
+            what = f"the tool {must_call[:100]!r}" if must_call else "a tool"
+            message = f"`tool_choice` asks for {what}, and `tools` has none."
+            raise ApiError(400, message, param="tool_choice", code="invalid_value")
+        if written.held(body) is not None:
+            message = "An answer that must call a tool cannot be held to another form as well."
+            raise ApiError(400, message, param="tool_choice", code="invalid_value")
+    given = [] if choice == "none" else [_without_nulls(tool) for tool in tools]
+    several = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
+    return {"tools": given, "must_call": must_call, "several_calls": several}
+
+
+def _without_nulls(tool: Tool) -> dict[str, Any]:
+    made: dict[str, Any] = msgspec.to_builtins(tool)
+    function = {name: value for name, value in made["function"].items() if value is not None}
+    return {"type": "function", "function": function}
+
+
+def as_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as the engine takes them: the content of each is one text.
+
+    Raises:
+        ApiError: There is something else than text in one.
+    """
+    return [_message(message, at) for at, message in enumerate(messages)]
+
+
 def _message(message: Message, at: int) -> dict[str, Any]:
-    """A message as chat templates know it: its content is one text."""
     made: dict[str, Any] = {name: getattr(message, name) for name in _FOR_TEMPLATES}
     made["content"] = message.content
     if isinstance(message.content, list):

@@ -14,7 +14,7 @@ from kogata.app.http.context import Context, context
 from kogata.app.http.endpoint import as_json
 from kogata.app.http.errors import ApiError, from_kogata
 from kogata.app.http.events import DONE, EventStream, comment, data
-from kogata.app.http.schemas.writing import CachedTokens, WritingRequest, WritingUsage
+from kogata.app.http.schemas.writing import CachedTokens, JsonSchema, ResponseFormat, WritingRequest, WritingUsage
 from kogata.app.serve.parts import Echo, Event, Piece, Reading, Taken, Usage, decode_events, decode_usage
 from kogata.errors import KogataError
 
@@ -134,7 +134,9 @@ class Written:
 async def answer(request: Request, body: WritingRequest, form: Form, method: str, **asked: Any) -> Response:
     """The response to a request for a text."""
     seconds = request.app.state.limits.silence
-    written = Written(context(request), seconds, method, salt=request.scope["state"].get("salt", b""), **asked)
+    written = Written(
+        context(request), seconds, method, held=held(body), salt=request.scope["state"].get("salt", b""), **asked
+    )
     if not body.stream:
         try:
             events = await written.rest()
@@ -193,6 +195,27 @@ def sampling(body: WritingRequest, **more: Any) -> dict[str, Any]:
         "stop": body.stop, "stop_ids": body.stop_token_ids, "ignore_eos": body.ignore_eos, "n": body.n, **more,
     }  # fmt: skip
     return {name: value for name, value in named.items() if value is not None}
+
+
+def held(body: WritingRequest) -> dict[str, Any] | None:
+    """What the answer is held to, as the engine takes it.
+
+    Raises:
+        ApiError: It is said twice, or a schema is missing.
+    """
+    forms: list[dict[str, Any]] = [{"regex": one} for one in (body.regex, body.guided_regex) if one is not None]
+    match body.response_format:
+        case ResponseFormat(type="json_object"):
+            forms.append({"json_object": True})
+        case ResponseFormat(type="json_schema", json_schema=None):
+            message = "`response_format` of the type json_schema needs `json_schema`."
+            raise ApiError(400, message, param="response_format", code="invalid_request")
+        case ResponseFormat(type="json_schema", json_schema=JsonSchema(schema=schema)):
+            forms.append({"json_schema": schema})
+    if len(forms) > 1:
+        message = "An answer is held to one of `response_format`, `regex` and `guided_regex`, not to several."
+        raise ApiError(400, message, param="response_format", code="invalid_value")
+    return forms[0] if forms else None
 
 
 def spelt(token: bytes) -> str:

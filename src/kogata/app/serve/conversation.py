@@ -9,6 +9,8 @@ import msgspec
 
 from kogata.errors import BadInput
 
+DEEPEST = 100
+
 
 def as_template_reads(messages: Sequence[Mapping[str, Any]], template: str) -> list[dict[str, Any]]:
     """The messages for a template.
@@ -32,6 +34,21 @@ def as_template_reads(messages: Sequence[Mapping[str, Any]], template: str) -> l
     return read
 
 
+def bounded(value: Any, what: str) -> None:
+    """Raises BadInput for JSON that is nested too deeply to be gone through."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, (dict, list))
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise BadInput(f"{what} is nested more than {DEEPEST} levels deep.")
+
+
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = call["function"]
     try:
@@ -40,4 +57,5 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
         arguments = None
     if not isinstance(arguments, dict):
         raise BadInput(f"The arguments of the call of {function['name'][:100]!r} must be JSON text of an object.")
+    bounded(arguments, f"What the call of {function['name'][:100]!r} gives")
     return {**call, "function": {**function, "arguments": arguments}}

@@ -158,6 +158,14 @@ class Engine:
         """As of :meth:`kogata.app.serve.writing.Writing.complete`."""
         return self._writer().complete(tell, **asked)
 
+    def tokenize(self, **asked: Any) -> bytes:
+        """As of :meth:`kogata.app.serve.writing.Writing.tokenize`."""
+        return self._writer().tokenize(**asked)
+
+    def detokenize(self, **asked: Any) -> bytes:
+        """As of :meth:`kogata.app.serve.writing.Writing.detokenize`."""
+        return self._writer().detokenize(**asked)
+
     def _writer(self) -> Writing:
         if self._writing is None:
             raise BadInput("This server has no model that writes.")
@@ -278,7 +286,7 @@ class Engine:
 
 CALLS = frozenset(
     {"models", "embed", "rerank", "search", "ask", "status", "documents", "document", "text", "original", "forget",
-     "take_in", "empty_uploads"}
+     "take_in", "empty_uploads", "tokenize", "detokenize"}
 )  # fmt: skip
 
 STREAMS = frozenset({"chat", "complete"})

@@ -14,15 +14,18 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 from kogata.app.serve import parts
-from kogata.app.serve.conversation import as_template_reads
-from kogata.errors import BadInput
+from kogata.app.serve.calling import HeldCalls, form_of_calls
+from kogata.app.serve.conversation import as_template_reads, bounded
+from kogata.errors import BadInput, ModelError
 from kogata.run.engine import Engine
+from kogata.run.grammar import Constraint, Grammars
 from kogata.run.model import load
 from kogata.run.sampling import SamplingParams
 from kogata.text.chat import NoChatTemplate
@@ -51,12 +54,14 @@ class _Job:
     """One call: its prompts, and their answers once it is taken."""
 
     prompts: list[NDArray[np.int32]]
-    echoes: list[str] | None  # the prompts' texts, where they are given back
     params: SamplingParams
-    prompt_logprobs: int | None
-    unwritten: bool  # the prompts are all that is asked for
+    constraint: Constraint | None
     salt: bytes
     tell: Tell
+    unwritten: bool = False  # the prompts are all that is asked for
+    echoes: list[str] | None = None  # the prompts' texts, where they are given back
+    prompt_logprobs: int | None = None
+    readers: Sequence[HeldCalls] = ()  # of each answer, where it may hold calls
     future: Future[bytes] = field(default_factory=Future)
     answers: list[Answer] = field(default_factory=list)
     told: float = 0.0  # when it last heard of us
@@ -110,18 +115,34 @@ class Writing:
         }  # fmt: skip
 
     def chat(
-        self, tell: Tell, *, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None,
-        variables: Mapping[str, Any], sampling: Mapping[str, Any], salt: bytes,
+        self, tell: Tell, *, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]],
+        must_call: str | None, several_calls: bool, variables: Mapping[str, Any], sampling: Mapping[str, Any],
+        held: Mapping[str, Any] | None, salt: bytes,
     ) -> Future[bytes]:  # fmt: skip
-        """Answers to a conversation."""
-        ids = self._render(messages, tools, variables)
-        return self._submit(_Job([ids], None, SamplingParams(**sampling), None, False, salt, tell))
+        """Answers to a conversation.
+
+        Args:
+            tell: Takes the parts.
+            messages, tools, variables: For the model's template.
+            must_call: The tool that must be called, "" for any of them, None where none must.
+            several_calls: Whether there may be several calls in one answer.
+            sampling: As of :class:`kogata.run.sampling.SamplingParams`.
+            held: What answers are held to: json_schema, json_object or regex.
+            salt: Requests of different salts share nothing.
+        """
+        params = SamplingParams(**sampling)
+        job = _Job([self._render(messages, tools, variables)], params, self._constraint(held), salt, tell)
+        if must_call is not None:
+            callable_ = [tool for tool in tools if must_call in ("", tool["function"]["name"])]
+            job.constraint = self._grammars.json_schema(form_of_calls(callable_, several=several_calls))
+            job.readers = [HeldCalls() for _ in range(params.n)]
+        return self._submit(job)
 
     def complete(
         self, tell: Tell, *, prompts: Sequence[str | Sequence[int]], sampling: Mapping[str, Any], echo: bool,
-        prompt_logprobs: int | None, salt: bytes,
+        prompt_logprobs: int | None, held: Mapping[str, Any] | None, salt: bytes,
     ) -> Future[bytes]:  # fmt: skip
-        """Texts that go on from others. With ``max_tokens`` 0 they are only read."""
+        """Texts that go on from others, held as in :meth:`chat`. With ``max_tokens`` 0 they are only read."""
         unwritten = sampling["max_tokens"] == 0
         params = SamplingParams(**{**sampling, "max_tokens": 1} if unwritten else sampling)
         ids = [self._ids(prompt) for prompt in prompts]
@@ -129,7 +150,28 @@ class Writing:
         if echo:
             decode = self._model.tokenizer.decode
             echoes = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in prompts]
-        return self._submit(_Job(ids, echoes, params, prompt_logprobs, unwritten, salt, tell))
+        job = _Job(ids, params, self._constraint(held), salt, tell)
+        job.unwritten, job.echoes, job.prompt_logprobs = unwritten, echoes, prompt_logprobs
+        return self._submit(job)
+
+    def tokenize(
+        self, *, text: str | None, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any],
+        add_special_tokens: bool, add_generation_prompt: bool,
+    ) -> bytes:  # fmt: skip
+        """A text or a conversation as the model reads it."""
+        if text is None:
+            ids = self._render(messages, (), variables, add_generation_prompt)
+        else:
+            ids = self._model.tokens(text) if add_special_tokens else self._model.tokenizer.encode(text)
+        pieces = [self._model.tokenizer.token_bytes(id_) for id_ in ids.tolist()]
+        return msgspec.msgpack.encode((ids.tolist(), pieces))
+
+    def detokenize(self, *, ids: Sequence[int]) -> bytes:
+        """The text of these tokens, special ones left out."""
+        size = self._model.decoder.config.vocab_size
+        if (largest := max(ids, default=0)) >= size:
+            raise BadInput(f"There is no token {largest}; the vocabulary has 0 to {size - 1}.")
+        return _to_json({"text": self._model.tokenizer.decode(ids)})
 
     def _submit(self, job: _Job) -> Future[bytes]:
         if (wanted := len(job.prompts) * job.params.n) > MOST_WAITING:
@@ -143,15 +185,41 @@ class Writing:
         return np.asarray(prompt, np.int32)
 
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None,
-        variables: Mapping[str, Any],
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]],
+        variables: Mapping[str, Any], add_generation_prompt: bool = True,
     ) -> NDArray[np.int32]:  # fmt: skip
+        bounded(variables, "chat_template_kwargs")
+        bounded(list(tools), "tools")
         try:
             template = self._model.template
         except NoChatTemplate as error:
             raise BadInput(str(error), hint=error.hint) from None
         read = as_template_reads(messages, self._model.packed.chat_template or "")
-        return template.render_ids(read, self._model.tokenizer, tools=tools, variables=variables)
+        return template.render_ids(
+            read,
+            self._model.tokenizer,
+            tools=tools or None,
+            variables=variables,
+            add_generation_prompt=add_generation_prompt,
+        )  # fmt: skip
+
+    def _constraint(self, held: Mapping[str, Any] | None) -> Constraint | None:
+        match held:
+            case None:
+                return None
+            case {"json_schema": schema}:
+                return self._grammars.json_schema(schema)
+            case {"regex": pattern}:
+                return self._grammars.regex(pattern)
+        return self._grammars.json_object()
+
+    @cached_property
+    def _grammars(self) -> Grammars:
+        model = self._model
+        try:
+            return Grammars(model.tokenizer, model.decoder.config.vocab_size, model.packed.stop_ids)
+        except ModelError as error:  # that is how the model is: asking it for a form is the caller's mistake
+            raise BadInput(str(error)) from None
 
     # --- the thread
 
@@ -176,7 +244,9 @@ class Writing:
             return False
         try:
             for prompt in job.prompts:
-                job.answers += self._engine.submit(prompt, job.params, prompt_logprobs=job.prompt_logprobs)
+                job.answers += self._engine.submit(
+                    prompt, job.params, constraint=job.constraint, prompt_logprobs=job.prompt_logprobs
+                )
         except Exception as error:
             self._end(job, error)
             return False
@@ -239,7 +309,13 @@ class Writing:
                 found.append(parts.Piece(choice, "", 0, finish="length"))
                 continue
             logged = [self._logged(piece.logprob.id, piece.logprob)] if piece.logprob is not None else []
-            found.append(parts.Piece(choice, piece.text, int(piece.id is not None), logged, finish=piece.finish))
+            text, calls = piece.text, []
+            if job.readers:
+                reader = job.readers[choice]
+                known = len(reader.calls)
+                text = reader.push(text) + (reader.flush() if piece.finish else "")
+                calls = reader.calls[known:]
+            found.append(parts.Piece(choice, text, int(piece.id is not None), logged, calls, piece.finish))
         return found
 
     def _logged(self, id_: int, logprob: TokenLogprob | None) -> parts.Logged:

@@ -208,6 +208,41 @@ class ChatRequest(WritingRequest, kw_only=True):
     verbosity: Name | None = None
 
 
+class TokenizeRequest(Request):
+    """`text`, or the `messages` of a conversation.
+
+    Attributes:
+        add_special_tokens: Whether a text begins as texts do for the model.
+        add_generation_prompt: Whether a conversation ends with the beginning of an answer.
+        chat_template_kwargs: As for chats.
+    """
+
+    text: Text | None = None
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)] | None = None
+    model: Model = "default"
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class DetokenizeRequest(Request):
+    ids: Annotated[list[TokenId], Meta(max_length=1_000_000)]
+    model: Model = "default"
+
+
+class Tokenized(Struct):
+    """`pieces` is what each token stands for; `max_length` the most that the model reads."""
+
+    ids: list[int]
+    pieces: list[str]
+    count: int
+    max_length: int
+
+
+class Detokenized(Struct):
+    text: str
+
+
 class CachedTokens(Struct):
     cached_tokens: int
 

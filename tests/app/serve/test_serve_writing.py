@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -125,6 +127,32 @@ def test_echo_logs_the_prompt_as_evaluation_harnesses_read_it(
         assert choice["text"].startswith(model.tokenizer.decode(ids))
         assert choice["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 2 * max_tokens
+
+
+def test_a_random_models_log_probabilities_are_those_of_transformers(tmp_path: Path, tiny_decoder: Any) -> None:
+    import torch
+
+    directory, oracle = tiny_decoder("llama", hidden_size=64)
+    server = Server(tmp_path, "--writer", directory, "--quantize", "f32", "--kv", "f32")
+    try:
+        ids = np.random.default_rng(5).integers(0, 256, (3, 40)).tolist()
+        body = {"prompt": ids, "echo": True, "logprobs": 20, "max_tokens": 1, "temperature": 0}
+        answer = server.post("/v1/completions", body)
+        assert answer.status_code == 200, answer.text
+        with torch.no_grad():
+            expected = torch.log_softmax(oracle(torch.tensor(ids)).logits.double(), -1).numpy()
+        for n, choice in enumerate(answer.json()["choices"]):
+            logged = choice["logprobs"]
+            got = np.array(logged["token_logprobs"][1:])
+            own = np.append(expected[n, np.arange(39), ids[n][1:]], expected[n, -1].max())
+            print("largest difference", np.abs(got - own).max())
+            np.testing.assert_allclose(got, own, atol=2e-5)
+            top = np.array([sorted(one.values())[::-1][:10] for one in logged["top_logprobs"][1:]])
+            np.testing.assert_allclose(top, np.sort(expected[n])[:, ::-1][:, :10], atol=2e-5)
+        chat = server.post("/v1/chat/completions", {"messages": HI})  # it has no template
+        assert (chat.status_code, "no chat template" in chat.json()["error"]["message"]) == (400, True)
+    finally:
+        assert server.stop() == 0
 
 
 def test_chat_logs_tokens(openai: Any) -> None:
@@ -407,6 +435,27 @@ def test_without_a_writer_it_is_said_how_to_get_one(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
             assert "--writer" in answer.json()["error"]["message"]
         assert len(server.http.get("/v1/models").json()["data"]) == 1
+    finally:
+        server.stop()
+
+
+def test_an_engine_that_dies_ends_its_streams_with_an_error_and_comes_back(tmp_path: Path) -> None:
+    keys = ("correct-horse", "battery-staple")
+    server = Server(tmp_path, "--writer", "tiny", "--api-key", keys[0], "--api-key", keys[1])
+    try:
+        body = {"prompt": PROMPT, "max_tokens": 2000, "stream": True, "ignore_eos": True}
+        assert server.post("/v1/completions", body).status_code == 401
+        server.http.headers["authorization"] = f"Bearer {keys[1]}"
+        headers = {"authorization": f"Bearer {keys[0]}"}
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=30, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: ")
+            os.kill(server.engine(), signal.SIGKILL)
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_unavailable"
+        until(lambda: server.http.get("/health").status_code == 200, "the engine is back")
+        body |= {"stream": False, "max_tokens": 2}
+        assert server.post("/v1/completions", body).json()["usage"]["completion_tokens"] == 2
     finally:
         server.stop()
 

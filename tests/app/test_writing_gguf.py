@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import Run
+
 from gguf_writer import Kind, write_gguf
 
 

@@ -10,6 +10,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from kogata.app.http.errors import ApiError
+
 _encode = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
@@ -57,9 +59,18 @@ class EventStream(Response):
             await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
             if writing.done():
                 writing.result()
+        except asyncio.CancelledError:  # the server is told to end, and has waited long enough
+            await _end(writing)
+            ended = data(ApiError(503, "The server is being stopped.", code="server_stopping").body())
+            with suppress(OSError):
+                await send({"type": "http.response.body", "body": ended})
         finally:
             self._close()
-            for task in (writing, gone):
-                task.cancel()
-                with suppress(asyncio.CancelledError, OSError):
-                    await task
+            await _end(writing)
+            await _end(gone)
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError, OSError):
+        await task

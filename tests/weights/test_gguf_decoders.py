@@ -10,11 +10,12 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from gguf_writer import Kind, write_gguf
 from reference_decoder import logits_TV
 
 import kogata
+from gguf_writer import Kind, write_gguf
 from kogata.config import Rope
+from kogata.errors import ModelError
 from kogata.weights import (
     DecoderCheckpoint,
     Q4Tensor,
@@ -216,6 +217,10 @@ def test_k_quants_are_multiplied_out(tiny_decoder: Tiny, tmp_path: Path) -> None
         expected = gguf.quants.dequantize(data, kind)
         np.testing.assert_array_equal(checkpoint.tensors[f"layers.{i}.ffn.down.weight"], expected)
         assert expected.std() > 0
+    damaged = path.read_bytes().replace(written[0][1].tobytes()[:16], b"\x00\x7c" + bytes(14))
+    path.write_bytes(damaged)
+    with pytest.raises(ModelError, match=r"'blk.0.ffn_down.weight' in .* not finite"):
+        pack_decoder(loaded(path))
 
 
 def retype(path: Path, kinds: dict[str, Kind]) -> None:

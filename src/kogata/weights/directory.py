@@ -87,7 +87,7 @@ def file_digest(path: Path) -> str:
 def _no_weights(directory: Path) -> ModelError:
     present = sorted(path.name for path in directory.iterdir())
     pickled = [name for name in present if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-    others = [name for name in present if name.endswith((".h5", ".onnx", ".gguf", ".msgpack"))]
+    others = [name for name in present if name.endswith((".h5", ".onnx", ".msgpack"))]
     if pickled:
         return ModelError(
             f"{directory} has its weights only in {pickled[0]}, a pickle, which Kogata never loads: "

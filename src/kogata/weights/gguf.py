@@ -337,7 +337,8 @@ def _multiplied_out(rows_NB: NDArray[np.uint8], kind: str, what: str) -> FloatTe
     """float32 [N, K] of a type that the gguf package knows."""
     import gguf
 
-    found = gguf.quants.dequantize(np.ascontiguousarray(rows_NB), gguf.GGMLQuantizationType[kind])
+    with np.errstate(all="ignore"):  # what is not finite is refused below
+        found = gguf.quants.dequantize(np.ascontiguousarray(rows_NB), gguf.GGMLQuantizationType[kind])
     values = np.ascontiguousarray(found, np.float32)
     if not np.isfinite(values).all():
         raise ModelError(f"{what} holds numbers that are not finite.")

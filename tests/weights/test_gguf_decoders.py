@@ -184,14 +184,19 @@ def test_what_is_rounded_again_is_said(tiny_decoder: Tiny, tmp_path: Path) -> No
     stored = {name: (linear.kind, linear.group) for name, linear in packed.linears.items() if "layers.1" not in name}
     assert stored == {
         "embed": ("bf16", 0), "head": ("bf16", 0), "layers.0.attn.q": ("int8", 32), "layers.0.attn.k": ("bf16", 0),
-        "layers.0.attn.v": ("bf16", 0), "layers.0.attn.out": ("bf16", 0), "layers.0.ffn.gate_up": ("int8", 0),
-        "layers.0.ffn.down": ("int8", 0),
+        "layers.0.attn.v": ("bf16", 0), "layers.0.attn.out": ("bf16", 0), "layers.0.ffn.gate": ("bf16", 0),
+        "layers.0.ffn.up": ("int8", 0), "layers.0.ffn.down": ("int8", 0),
     }  # fmt: skip
     assert packed.notes == (
         "4 of its matrices are stored as Q5_0 and Q5_1, which Kogata has no kernels for: "
         "they are rounded again, to int8.",
     )
     assert "to int4." in pack_decoder(checkpoint, quantise="int4").notes[0]
+    exact = logits_TV(checkpoint, IDS)
+    found = kogata.load(tmp_path / "model.gguf", kv="f32").logits(IDS)
+    error = np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean())
+    print(f"relative error {error:.3f}")
+    assert error < 0.1, "parts that are packed one by one are put together again"
 
 
 def test_k_quants_are_multiplied_out(tiny_decoder: Tiny, tmp_path: Path) -> None:
@@ -294,6 +299,7 @@ def test_scales_that_differ_by_block_stay_exact(tiny_decoder: Tiny, tmp_path: Pa
     def edit(values: dict[str, Any], tensors: dict[str, Any]) -> None:
         make_ternary(values, tensors)
         tensors["blk.0.ffn_down.weight"][5:, 256:] *= np.float32(2)
+        tensors["blk.1.ffn_up.weight"][:] *= np.float32(2)
         written.update(tensors)
 
     written: dict[str, Any] = {}
@@ -306,6 +312,11 @@ def test_scales_that_differ_by_block_stay_exact(tiny_decoder: Tiny, tmp_path: Pa
     packed = pack_decoder(checkpoint).linears["layers.0.ffn.down"]
     assert (packed.kind, packed.group) == ("ternary", 256)
     np.testing.assert_array_equal(packed.dense_NK, written["blk.0.ffn_down.weight"])
+    exact = logits_TV(checkpoint, IDS)
+    found_TV = kogata.load(path, kv="f32", quantise="f32").logits(IDS)
+    flipped = int((np.abs(found_TV - exact).max(1) > 1e-4 * np.abs(exact).max()).sum())
+    print(f"{flipped} of {len(IDS)} tokens differ by a rounding that fell the other way")
+    assert flipped <= 3
 
 
 def test_bitnets_that_were_rounded_otherwise_are_not_taken_for_ternary(tiny_decoder: Tiny, tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ class _Packer:
             names = [layer + part for part in parts]
             bias = config.qkv_bias if fused == "attn.qkv" else config.ffn_bias
             weights = {name: tensors[f"{name}.weight"] for name in names}
-            alike = len({(type(weight), getattr(weight, "group", 0)) for weight in weights.values()}) == 1
+            again = self.checkpoint.requantised
+            alike = len({(type(w), getattr(w, "group", 0), f"{n}.weight" in again) for n, w in weights.items()}) == 1
             own_norms = config.linear_norms and any(map(config.is_quantised, names))
             if alike and not own_norms:
                 self.linears[layer + fused] = self._pack(weights, bias, self.quantise)

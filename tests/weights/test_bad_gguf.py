@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 import struct
@@ -359,5 +360,8 @@ def test_folders_and_files_that_are_none(made: Callable[..., Path], tmp_path: Pa
     blob = tmp_path / "sha256-0123"  # as other programs keep them
     blob.write_bytes(path.read_bytes())
     assert load_decoder(blob).name == "sha256-0123"
+    for name in ("pipe", "pipe.gguf"):
+        os.mkfifo(tmp_path / name)
+        refused(tmp_path / name, "is a file; a model is the directory|is not a regular file")
     (tmp_path / "folder.gguf").mkdir()
     refused(tmp_path / "folder.gguf", "is not a model: it has no config.json")

@@ -25,8 +25,10 @@ def is_gguf(path: Path) -> bool:
     if path.suffix.lower() == ".gguf":
         return True
     try:
+        if not path.is_file():  # opening a pipe would wait for somebody to write
+            return False
         with path.open("rb") as file:
-            return path.is_file() and file.read(4) == b"GGUF"
+            return file.read(4) == b"GGUF"
     except OSError:
         return False
 

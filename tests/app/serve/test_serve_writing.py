@@ -406,6 +406,31 @@ def test_clients_send_more_than_is_used(server: Server) -> None:
     assert answer.json()["usage"]["completion_tokens"] <= 4
 
 
+def test_an_answer_is_written_from_passages_that_come_first(server: Server) -> None:
+    body = {"query": "What does the tide gauge measure?", "writer": True, "max_tokens": 20}
+    whole = server.post("/v1/ask", body)
+    assert whole.status_code == 200, whole.text
+    earlier = [{"role": "user", "content": "What is a tide?"}, {"role": "assistant", "content": "The sea rises [1]."}]
+    found = events(server.post("/v1/ask", body | {"stream": True}).text)
+    assert [found[0]["type"], found[-1]["type"]] == ["sources", "answer"]
+    assert {event["type"] for event in found[1:-1]} <= {"text", "reading"}
+    assert [passage["number"] for passage in found[0]["passages"]] == [*range(1, len(found[0]["passages"]) + 1)]
+    text = "".join(event["text"] for event in found[1:-1] if event["type"] == "text")
+    last = found[-1]
+    assert (last["text"], last["model"], last["found"]) == (text.strip(), "tiny", True)
+    print(last["text"], last["notes"], last["usage"])
+    assert last["usage"]["completion_tokens"] <= 20
+    assert {**whole.json(), "confidence": 0, "hits": 0} == {
+        **{name: value for name, value in last.items() if name != "type"}, "confidence": 0, "hits": 0,
+        "usage": whole.json()["usage"],
+    }  # fmt: skip
+    again = server.post("/v1/ask", body | {"earlier": earlier}).json()
+    assert again["usage"]["prompt_tokens"] > last["usage"]["prompt_tokens"]
+    missing = server.post("/v1/ask", body | {"stream": True, "query": "zebra quantum xylophone"}).text
+    assert [event["type"] for event in events(missing)][-1] == "answer"
+    assert server.post("/v1/ask", {"query": "a", "stream": True}).status_code == 400
+
+
 def test_langchain(server: Server, model: kogata.Model) -> None:
     langchain = pytest.importorskip("langchain_openai")
     chat = langchain.ChatOpenAI(

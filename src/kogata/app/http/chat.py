@@ -34,9 +34,8 @@ from kogata.app.http.schemas import (
     Tool,
     ToolCall,
     ToolCallDelta,
-    WritingUsage,
 )
-from kogata.app.serve.parts import Echo, Logged, Piece
+from kogata.app.serve.parts import Event, Logged, Piece
 
 _FOR_TEMPLATES = ("role", "name", "tool_call_id", "reasoning_content")
 
@@ -48,7 +47,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
         raise ApiError(400, message, param="top_logprobs", code="invalid_value")
     variables = {} if body.reasoning_effort is None else {"reasoning_effort": body.reasoning_effort}
     return await written.answer(
-        request, body, _Form(model, body), "chat",
+        request, _Form(model, body), body.stream, "chat", held=written.held(body),
         messages=as_messages(body.messages),
         **_tools(body), variables=variables | (body.chat_template_kwargs or {}),
         sampling=written.sampling(
@@ -129,8 +128,9 @@ class _Form:
         for index in range(self._n):
             yield self._chunk(index, ChatDelta(role="assistant", content=""))
 
-    def event(self, event: Echo | Piece) -> Iterable[object]:
-        assert isinstance(event, Piece)
+    def event(self, event: Event) -> Iterable[object]:
+        if not isinstance(event, Piece):
+            return
         logprobs = self._logprobs(event.logged)
         if event.text or (logprobs and logprobs.content):
             yield self._chunk(event.choice, ChatDelta(content=event.text), logprobs)
@@ -148,13 +148,14 @@ class _Form:
             finish = "tool_calls" if self._called[event.choice] and event.finish == "stop" else event.finish
             yield self._chunk(event.choice, ChatDelta(), finish=finish)
 
-    def usage(self, usage: WritingUsage) -> object:
-        return ChatChunk(**self._about, choices=[], usage=usage)
+    def end(self, result: bytes) -> Iterable[object]:
+        if self._usage is None:  # asked for: null in every piece but the last
+            yield ChatChunk(**self._about, choices=[], usage=written.usage_of(result))
 
-    def whole(self, events: Iterable[Echo | Piece], usage: WritingUsage) -> object:
+    def whole(self, events: Sequence[Event], result: bytes) -> object:
         pieces = [event for event in events if isinstance(event, Piece)]
         choices = [self._choice(n, [piece for piece in pieces if piece.choice == n]) for n in range(self._n)]
-        return ChatCompletion(**self._about, choices=choices, usage=usage)
+        return ChatCompletion(**self._about, choices=choices, usage=written.usage_of(result))
 
     def _choice(self, index: int, pieces: Sequence[Piece]) -> ChatChoice:
         text = "".join(piece.text for piece in pieces)
@@ -199,6 +200,6 @@ ROUTES = (
         ChatRequest, ChatCompletion,
         example={"model": "default", "messages": [{"role": "user", "content": "Why is the sky blue?"}],
                  "max_tokens": 8},
-        unhurried=True,
+        unhurried=lambda body: True,
     ),
 )  # fmt: skip

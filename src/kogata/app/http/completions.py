@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import UNSET
@@ -15,8 +15,8 @@ from kogata.app.http import written
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, WritingUsage
-from kogata.app.serve.parts import Echo, Logged, Piece
+from kogata.app.http.schemas import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
+from kogata.app.serve.parts import Echo, Event, Logged, Piece
 from kogata.text.stream import Utf8Stream
 
 DEFAULT_TOKENS = 16
@@ -30,7 +30,8 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     if max_tokens == 0 and not body.echo:
         raise ApiError(400, "`max_tokens` may be 0 only with `echo`.", param="max_tokens", code="invalid_value")
     return await written.answer(
-        request, body, _Form(model, body), "complete", prompts=prompts, echo=bool(body.echo),
+        request, _Form(model, body), body.stream, "complete", held=written.held(body), prompts=prompts,
+        echo=bool(body.echo),
         sampling=written.sampling(body, max_tokens=max_tokens, logprobs=body.logprobs),
         prompt_logprobs=body.logprobs if body.echo else None,
     )  # fmt: skip
@@ -65,7 +66,9 @@ class _Form:
     def begin(self) -> Iterable[object]:
         return ()
 
-    def event(self, event: Echo | Piece) -> Iterable[object]:
+    def event(self, event: Event) -> Iterable[object]:
+        if not isinstance(event, (Echo, Piece)):
+            return
         finish = event.finish if isinstance(event, Piece) else None
         for choice in self._choices(event):
             text, logprobs = event.text, self._logprobs(choice, event)
@@ -73,12 +76,14 @@ class _Form:
                 made = CompletionChoice(text, choice, logprobs, finish)  # type: ignore[arg-type]
                 yield Completion(**self._about, choices=[made], usage=self._usage)
 
-    def usage(self, usage: WritingUsage) -> object:
-        return Completion(**self._about, choices=[], usage=usage)
+    def end(self, result: bytes) -> Iterable[object]:
+        if self._usage is None:  # asked for: null in every piece but the last
+            yield Completion(**self._about, choices=[], usage=written.usage_of(result))
 
-    def whole(self, events: Iterable[Echo | Piece], usage: WritingUsage) -> object:
+    def whole(self, events: Sequence[Event], result: bytes) -> object:
+        usage = written.usage_of(result)
         choices: dict[int, CompletionChoice] = {}
-        for event in events:
+        for event in (event for event in events if isinstance(event, (Echo, Piece))):
             for index in self._choices(event):
                 made = choices.setdefault(index, CompletionChoice("", index, self._none(), None))
                 made.text += event.text
@@ -138,6 +143,6 @@ ROUTES = (
         "As OpenAI's. With `stream` the answer is server-sent events of the same objects, then `[DONE]`; lines that "
         "begin with a colon say how far a long prompt is read.",
         CompletionRequest, Completion, example={"model": "default", "prompt": "Once upon a time", "max_tokens": 8},
-        unhurried=True,
+        unhurried=lambda body: True,
     ),
 )  # fmt: skip

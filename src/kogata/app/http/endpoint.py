@@ -39,7 +39,7 @@ class Endpoint:
         name: Unique, for the OpenAPI document and its generated clients; the handler's where none is given.
         media_type: Of the answer.
         reads_body: The handler reads the body itself, as it arrives.
-        unhurried: The answer may take as long as it takes; the handler sees to it that it goes on.
+        unhurried: Whether the answer to this body may take as long as it takes: the handler sees that it goes on.
     """
 
     method: str
@@ -55,7 +55,7 @@ class Endpoint:
     media_type: str = "application/json"
     reads_body: bool = False
     name: str = ""
-    unhurried: bool = False
+    unhurried: Callable[[Any], bool] = lambda body: False
 
     def asgi(self, seconds: float) -> Callable[[Request], Awaitable[Response]]:
         """What Starlette calls.
@@ -70,9 +70,8 @@ class Endpoint:
                 if self.reads_body:
                     return await self.handler(request)
                 arguments = () if decoder is None else (decoder.decode(await _json_body(request)),)
-                return await _unless_gone(
-                    request, self.handler(request, *arguments), None if self.unhurried else seconds
-                )
+                limit = None if arguments and self.unhurried(arguments[0]) else seconds
+                return await _unless_gone(request, self.handler(request, *arguments), limit)
             except ApiError as error:
                 return error.response()
             except ClientDisconnect:  # in the middle of its body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from kogata.app.http.endpoint import as_json
 from kogata.app.http.errors import ApiError, from_kogata
 from kogata.app.http.events import DONE, EventStream, comment, data
 from kogata.app.http.schemas.writing import CachedTokens, JsonSchema, ResponseFormat, WritingRequest, WritingUsage
-from kogata.app.serve.parts import Echo, Event, Piece, Reading, Taken, Usage, decode_events, decode_usage
+from kogata.app.serve.parts import Echo, Event, Given, Piece, Reading, Taken, decode_events, decode_usage
 from kogata.errors import KogataError
 
 COMMENT_SECONDS = 1.5
@@ -31,14 +31,14 @@ class Form(Protocol):
     def begin(self) -> Iterable[object]:
         """What a stream begins with."""
 
-    def event(self, event: Echo | Piece) -> Iterable[object]:
+    def event(self, event: Event) -> Iterable[object]:
         """What a stream sends for this."""
 
-    def usage(self, usage: WritingUsage) -> object:
-        """What a stream ends with where it is asked how many tokens there were."""
+    def end(self, result: bytes) -> Iterable[object]:
+        """What a stream ends with. ``result``: of the engine's call."""
 
-    def whole(self, events: Iterable[Echo | Piece], usage: WritingUsage) -> object:
-        """The whole answer."""
+    def whole(self, events: Sequence[Event], result: bytes) -> object:
+        """The whole answer; bytes are JSON already."""
 
 
 class Written:
@@ -85,20 +85,17 @@ class Written:
             self._count(event)
         return events
 
-    async def rest(self) -> list[Echo | Piece]:
+    async def rest(self) -> list[Event]:
         """All of it."""
-        found: list[Echo | Piece] = []
+        found: list[Event] = []
         while (events := await self.next(COMMENT_SECONDS)) is not None:
-            found += [event for event in events if isinstance(event, (Echo, Piece))]
+            found += events
         return found
 
-    def usage(self) -> WritingUsage:
-        """How many tokens there were, once it has ended."""
-        usage: Usage = decode_usage(self._parts.result)
-        self._metrics.cached_tokens.inc(usage.cached)
-        return WritingUsage(
-            usage.prompt, usage.written, usage.prompt + usage.written, CachedTokens(usage.cached)
-        )  # fmt: skip
+    @property
+    def result(self) -> bytes:
+        """Of the engine's call, once it has ended."""
+        return self._parts.result
 
     def close(self) -> None:
         """Whatever is not written yet is not wanted."""
@@ -119,6 +116,7 @@ class Written:
                 self._runs()
                 self.shows = "writing"
                 self._metrics.written_tokens.inc(event.tokens)
+                self._metrics.cached_tokens.inc(event.cached)
                 if self._first:
                     self._first = False
                     self._metrics.first_token.observe(time.perf_counter() - self._began)
@@ -131,41 +129,51 @@ class Written:
             self._state = running
 
 
-async def answer(request: Request, body: WritingRequest, form: Form, method: str, **asked: Any) -> Response:
-    """The response to a request for a text."""
-    seconds = request.app.state.limits.silence
-    written = Written(
-        context(request), seconds, method, held=held(body), salt=request.scope["state"].get("salt", b""), **asked
-    )
-    if not body.stream:
+async def answer(request: Request, form: Form, stream: bool | None, method: str, **asked: Any) -> Response:
+    """The response to a request for a text: whole, or a stream.
+
+    Args:
+        request: What is answered.
+        form: How it is shown.
+        stream: As it is written, or whole.
+        method, asked: Of the engine.
+    """
+    asked["salt"] = request.scope["state"].get("salt", b"")
+    written = Written(context(request), request.app.state.limits.silence, method, **asked)
+    if not stream:
         try:
             events = await written.rest()
-            return as_json(form.whole(events, written.usage()))
+            return as_json(form.whole(events, written.result))
         finally:
             written.close()
     came: list[Event] = []
     try:
         until = time.monotonic() + FIRST_SECONDS
-        while (left := until - time.monotonic()) > 0 and not any(isinstance(event, (Echo, Piece)) for event in came):
-            came += await written.next(left) or []
+        while (left := until - time.monotonic()) > 0 and not any(map(_is_text, came)):
+            more = await written.next(left)
+            if more is None:
+                break
+            came += more
     except BaseException:
         written.close()
         raise
-    wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return EventStream(_events(written, form, came, wants_usage), written.close)
+    return EventStream(_events(written, form, came), written.close)
 
 
-async def _events(written: Written, form: Form, came: list[Event] | None, wants_usage: bool) -> AsyncIterator[bytes]:
+def _is_text(event: Event) -> bool:
+    return isinstance(event, (Given, Echo, Piece))
+
+
+async def _events(written: Written, form: Form, came: list[Event] | None) -> AsyncIterator[bytes]:
     for value in form.begin():
         yield data(value)
     try:
         while came is not None:
-            shown = [event for event in came if isinstance(event, (Echo, Piece))]
-            if not shown:
+            shown = [value for event in came for value in form.event(event)]
+            if not shown and not any(map(_is_text, came)):
                 yield comment(written.shows)
-            for event in shown:
-                for value in form.event(event):
-                    yield data(value)
+            for value in shown:
+                yield data(value)
             came = await written.next(COMMENT_SECONDS)
     except ApiError as error:
         yield data(error.body())
@@ -173,10 +181,15 @@ async def _events(written: Written, form: Form, came: list[Event] | None, wants_
     except KogataError as error:
         yield data(from_kogata(error).body())
         return
-    usage = written.usage()
-    if wants_usage:
-        yield data(form.usage(usage))
+    for value in form.end(written.result):
+        yield data(value)
     yield DONE
+
+
+def usage_of(result: bytes) -> WritingUsage:
+    """How many tokens there were, from the result of the engine's call."""
+    usage = decode_usage(result)
+    return WritingUsage(usage.prompt, usage.written, usage.prompt + usage.written, CachedTokens(usage.cached))
 
 
 def sampling(body: WritingRequest, **more: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from kogata.app.serve.messages import (
     frame,
     read_frame,
 )
-from kogata.ask.answers import answer
+from kogata.ask.answers import answer, written
 from kogata.ask.index import Index, absolute
 from kogata.ask.paths import under
 from kogata.ask.search import retrieve
@@ -157,6 +157,20 @@ class Engine:
     def complete(self, tell: Callable[[bytes], None], **asked: Any) -> Future[bytes]:
         """As of :meth:`kogata.app.serve.writing.Writing.complete`."""
         return self._writer().complete(tell, **asked)
+
+    def write_answer(
+        self, tell: Callable[[bytes], None], *, query: str, earlier: Sequence[dict[str, str]], k: int,
+        paths: Sequence[str], kinds: Sequence[str], exact: bool, sampling: dict[str, Any], salt: bytes,
+    ) -> bytes | Future[bytes]:  # fmt: skip
+        """As `kogata ask --writer --json`; ``earlier`` are the turns before the question."""
+        writing = self._writer()
+        searched = written.searched([*earlier, {"role": "user", "content": query}])
+        where = Filter(tuple(paths), tuple(kinds))
+        sources = written.find(self._index.store, self._embedder("hybrid"), searched, k=k, where=where, exact=exact)
+        if not sources.passages:
+            return _to_json(written.refusal(sources).to_dict())
+        draft = written.draft(sources, writing.model, question=query, earlier=earlier, sampling=sampling)
+        return writing.answer(tell, draft, salt)
 
     def tokenize(self, **asked: Any) -> bytes:
         """As of :meth:`kogata.app.serve.writing.Writing.tokenize`."""
@@ -289,7 +303,7 @@ CALLS = frozenset(
      "take_in", "empty_uploads", "tokenize", "detokenize"}
 )  # fmt: skip
 
-STREAMS = frozenset({"chat", "complete"})
+STREAMS = frozenset({"chat", "complete", "write_answer"})
 """Those whose answers come in parts."""
 
 CHANGES = frozenset({"forget", "take_in", "empty_uploads"})

@@ -1,8 +1,9 @@
 """What an answer that is being written consists of: the bodies of :class:`~kogata.app.serve.messages.Part`.
 
-For one request there is one :class:`Taken`, then for each prompt an :class:`Echo` where its tokens are to be logged,
-then :class:`Piece` after piece of its answers in any order; a :class:`Reading` in between says how far the prompts are
-read. The call's result is a :class:`Usage`.
+For one request there is one :class:`Taken` (before it :class:`Given` where the answer is written from passages), then
+for each prompt an :class:`Echo` where it is to be given back, then :class:`Piece` after piece of its answers in any
+order; a :class:`Reading` in between says how far the prompts are read. The call's result is a :class:`Usage`, or the
+whole answer as JSON where it is written from passages.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class Called(msgspec.Struct, array_like=True):
 
     name: str
     arguments: str
+
+
+class Given(msgspec.Struct, tag=True):
+    """What an answer is written from: the passages, best first, as JSON."""
+
+    passages: bytes
 
 
 class Taken(msgspec.Struct, tag=True):
@@ -68,6 +75,7 @@ class Piece(msgspec.Struct, tag=True):
         logged: These tokens, where that is asked for.
         calls: Calls of tools that are complete now.
         finish: "stop" or "length" where the answer ends.
+        cached: Tokens of the prompt that were known already; in one piece for each prompt.
     """
 
     choice: int
@@ -76,6 +84,7 @@ class Piece(msgspec.Struct, tag=True):
     logged: list[Logged] = []
     calls: list[Called] = []
     finish: str | None = None
+    cached: int = 0
 
 
 class Usage(msgspec.Struct):
@@ -86,8 +95,8 @@ class Usage(msgspec.Struct):
     written: int
 
 
-Event = Taken | Reading | Echo | Piece
+Event = Given | Taken | Reading | Echo | Piece
 _encoder = msgspec.msgpack.Encoder()
-encode_events = _encoder.encode
+encode_events = encode_usage = _encoder.encode
 decode_events = msgspec.msgpack.Decoder(list[Event]).decode
 decode_usage = msgspec.msgpack.Decoder(Usage).decode

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kogata.app.serve.messages import Writer
+    from kogata.ask.answers.written import Draft
     from kogata.run.engine import Answer, TokenLogprob
     from kogata.run.model import Model
 
@@ -65,6 +66,7 @@ class _Job:
     echoes: list[str] | None = None  # the prompts' texts, where they are given back
     prompt_logprobs: int | None = None
     readers: Sequence[HeldCalls] = ()  # of each answer, where it may hold calls
+    draft: Draft | None = None  # where it is written from passages
     future: Future[bytes] = field(default_factory=Future)
     answers: list[Answer] = field(default_factory=list)
     told: float = 0.0  # when it last heard of us
@@ -86,12 +88,15 @@ class Writing:
         what: Which model, and how it runs.
         threads: For all kernels of this process.
 
+    Attributes:
+        model: The model; only its tokenizer, its template and its numbers are for all threads.
+
     Raises:
         KogataError: It cannot be run.
     """
 
     def __init__(self, what: Writer, threads: int | None) -> None:
-        self._model = model = load(
+        self.model = model = load(
             what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv  # type: ignore[arg-type]
         )  # fmt: skip
         self._engine = Engine(
@@ -111,10 +116,10 @@ class Writing:
 
     def describe(self) -> dict[str, Any]:
         """What callers have to know of the model."""
-        decoder = self._model.decoder
+        decoder = self.model.decoder
         return {
             "id": decoder.name, "max_length": decoder.context, "fingerprint": decoder.identity[:16],
-            "chat": self._model.packed.chat_template is not None,
+            "chat": self.model.packed.chat_template is not None,
         }  # fmt: skip
 
     def chat(
@@ -151,10 +156,17 @@ class Writing:
         ids = [self._ids(prompt) for prompt in prompts]
         echoes = None
         if echo:
-            decode = self._model.tokenizer.decode
+            decode = self.model.tokenizer.decode
             echoes = [prompt if isinstance(prompt, str) else decode(prompt) for prompt in prompts]
         job = _Job(ids, params, self._constraint(held), salt, tell)
         job.unwritten, job.echoes, job.prompt_logprobs = unwritten, echoes, prompt_logprobs
+        return self._submit(job)
+
+    def answer(self, tell: Tell, draft: Draft, salt: bytes) -> Future[bytes]:
+        """An answer written from passages, as `kogata ask --writer --json`."""
+        tell(parts.encode_events([parts.Given(_to_json([passage.to_dict() for passage in draft.passages]))]))
+        job = _Job([draft.ids], draft.params, None, salt, tell)
+        job.draft = draft
         return self._submit(job)
 
     def tokenize(
@@ -165,16 +177,16 @@ class Writing:
         if text is None:
             ids = self._render(messages, (), variables, add_generation_prompt)
         else:
-            ids = self._model.tokens(text) if add_special_tokens else self._model.tokenizer.encode(text)
-        pieces = [self._model.tokenizer.token_bytes(id_) for id_ in ids.tolist()]
+            ids = self.model.tokens(text) if add_special_tokens else self.model.tokenizer.encode(text)
+        pieces = [self.model.tokenizer.token_bytes(id_) for id_ in ids.tolist()]
         return msgspec.msgpack.encode((ids.tolist(), pieces))
 
     def detokenize(self, *, ids: Sequence[int]) -> bytes:
         """The text of these tokens, special ones left out."""
-        size = self._model.decoder.config.vocab_size
+        size = self.model.decoder.config.vocab_size
         if (largest := max(ids, default=0)) >= size:
             raise BadInput(f"There is no token {largest}; the vocabulary has 0 to {size - 1}.")
-        return _to_json({"text": self._model.tokenizer.decode(ids)})
+        return _to_json({"text": self.model.tokenizer.decode(ids)})
 
     def _submit(self, job: _Job) -> Future[bytes]:
         if (wanted := len(job.prompts) * job.params.n) > MOST_WAITING:
@@ -184,7 +196,7 @@ class Writing:
 
     def _ids(self, prompt: str | Sequence[int]) -> NDArray[np.int32]:
         if isinstance(prompt, str):
-            return self._model.tokens(prompt)
+            return self.model.tokens(prompt)
         return np.asarray(prompt, np.int32)
 
     def _render(
@@ -194,13 +206,13 @@ class Writing:
         bounded(variables, "chat_template_kwargs")
         bounded(list(tools), "tools")
         try:
-            template = self._model.template
+            template = self.model.template
         except NoChatTemplate as error:
             raise BadInput(str(error), hint=error.hint) from None
-        read = as_template_reads(messages, self._model.packed.chat_template or "")
+        read = as_template_reads(messages, self.model.packed.chat_template or "")
         return template.render_ids(
             read,
-            self._model.tokenizer,
+            self.model.tokenizer,
             tools=tools or None,
             variables=variables,
             add_generation_prompt=add_generation_prompt,
@@ -218,7 +230,7 @@ class Writing:
 
     @cached_property
     def _grammars(self) -> Grammars:
-        model = self._model
+        model = self.model
         try:
             return Grammars(model.tokenizer, model.decoder.config.vocab_size, model.packed.stop_ids)
         except ModelError as error:  # that is how the model is: asking it for a form is the caller's mistake
@@ -292,7 +304,7 @@ class Writing:
         elif time.monotonic() - job.told > TELL_SECONDS:
             job.say([parts.Reading(*(sum(each) for each in zip(*map(_read, job.answers), strict=True)))])
         if not job.open and job.future.set_running_or_notify_cancel():
-            job.future.set_result(parts.encode_events(self._usage(job)))
+            job.future.set_result(self._result(job))
         return bool(job.open)
 
     def _echo(self, job: _Job, prompt: int, answer: Answer) -> list[parts.Event]:
@@ -318,19 +330,27 @@ class Writing:
                 known = len(reader.calls)
                 text = reader.push(text) + (reader.flush() if piece.finish else "")
                 calls = reader.calls[known:]
-            found.append(parts.Piece(choice, text, int(piece.id is not None), logged, calls, piece.finish))
+            elif job.draft is not None:
+                said = job.draft.said
+                text = said.push(text) + (said.flush() if piece.finish else "")
+            cached = _reused(answer) if piece.finish and choice % job.params.n == 0 else 0
+            found.append(parts.Piece(choice, text, int(piece.id is not None), logged, calls, piece.finish, cached))
         return found
 
     def _logged(self, id_: int, logprob: TokenLogprob | None) -> parts.Logged:
-        spelt = self._model.tokenizer.token_bytes
+        spelt = self.model.tokenizer.token_bytes
         top = [] if logprob is None else [(spelt(token), value) for token, value in logprob.top]
-        special = id_ in self._model.tokenizer.special_ids
+        special = id_ in self.model.tokenizer.special_ids
         return parts.Logged(spelt(id_), special, None if logprob is None else logprob.logprob, top)
 
-    def _usage(self, job: _Job) -> parts.Usage:
+    def _result(self, job: _Job) -> bytes:
         first = job.answers[:: job.params.n]
         written = 0 if job.unwritten else sum(len(answer.ids) for answer in job.answers)
-        return parts.Usage(sum(map(len, job.prompts)), sum(getattr(answer, "reused", 0) for answer in first), written)
+        usage = parts.Usage(sum(map(len, job.prompts)), sum(map(_reused, first)), written)
+        if job.draft is None:
+            return parts.encode_usage(usage)
+        counted = {"prompt_tokens": usage.prompt, "cached_tokens": usage.cached, "completion_tokens": usage.written}
+        return _to_json(job.draft.answer(self.model.name, first[0].finish, counted).to_dict())
 
     def _end(self, job: _Job, error: Exception | None) -> None:
         """Nothing more is written for this call."""
@@ -347,6 +367,10 @@ def _room(model: Model, kv: Any) -> int:
     free = this_machine().available_bytes
     most = MOST_TEXTS * context
     return most if free is None else max(context, min(most, int(free / 2 / bytes_a_token)))
+
+
+def _reused(answer: Answer) -> int:
+    return getattr(answer, "reused", 0)
 
 
 def _read(answer: Answer) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from kogata.app.http.schemas.common import Model, Name, Query, Request
+from kogata.app.http.schemas.common import Model, Name, Query, Request, Text
 
 K = Annotated[int, Meta(ge=1, le=1000, description="How many passages.")]
 Filters = Annotated[list[Name], Meta(max_length=1000)]
@@ -26,10 +26,30 @@ class SearchRequest(Request):
     model: Model = "default"
 
 
+class Turn(Request):
+    """An earlier question or answer."""
+
+    role: Literal["user", "assistant"]
+    content: Text
+
+
 class AskRequest(Request):
-    """What `kogata ask` takes."""
+    """What `kogata ask` takes.
+
+    Attributes:
+        writer: Let the model that writes answer from the passages, and name them.
+        earlier: The turns before this question, oldest first; for the writer.
+        stream: As events, while it is written.
+        temperature, max_tokens, seed: Of the writer; by default it always takes the likeliest token.
+    """
 
     query: Query
+    writer: bool = False
+    earlier: Annotated[list[Turn], Meta(max_length=10_000)] = field(default_factory=list)
+    stream: bool = False
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     k: K = 10
     paths: Filters = field(default_factory=list)
     kinds: Filters = field(default_factory=list)
@@ -81,6 +101,8 @@ class Citation(Place):
 
 
 class AskResponse(Struct):
+    """The last three where a model writes."""
+
     query: str
     found: bool
     text: str
@@ -89,6 +111,9 @@ class AskResponse(Struct):
     hits: list[Hit]
     confidence: float
     notes: list[str]
+    model: str | UnsetType | None = UNSET
+    finish_reason: Literal["stop", "length"] | UnsetType | None = UNSET
+    usage: dict[str, int] | UnsetType | None = UNSET
 
 
 class DocumentEntry(Struct):

@@ -27,7 +27,7 @@ from kogata.weights.files import map_file
 #: Gemma's vocabulary of 262,144 words takes 6 MB.
 _LARGEST_HEADER = 256 * 2**20
 _MOST_VALUES = 10_000
-_MOST_ELEMENTS = 8 * 2**20  # of all arrays together
+_MOST_ELEMENTS = 4 * 2**20  # of all arrays together
 _MOST_TENSORS = 100_000
 _LONGEST_NAME = 65_535
 _LONGEST_TEXT = 16 * 2**20

@@ -22,11 +22,11 @@ _MOST_LISTED = 20
 
 def is_gguf(path: Path) -> bool:
     """Whether a file is one, by its name or its first bytes."""
-    if path.suffix.lower() == ".gguf":
-        return True
     try:
         if not path.is_file():  # opening a pipe would wait for somebody to write
             return False
+        if path.suffix.lower() == ".gguf":
+            return True
         with path.open("rb") as file:
             return file.read(4) == b"GGUF"
     except OSError:

@@ -32,6 +32,12 @@ class _InOrder(click.Group):
         return list(self.commands)
 
 
+class _Keys(click.types.StringParamType):
+    """API keys: with commas between in the environment, where a key may have spaces in it."""
+
+    envvar_list_splitter = ","
+
+
 def _index_option(command: F) -> F:
     return click.option(
         "--index",
@@ -249,10 +255,11 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
 @click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="0: any that is free.")
 @click.option(
     "--api-key",
+    type=_Keys(),
     multiple=True,
     envvar="KOGATA_API_KEY",
     metavar="KEY",
-    help="What callers must send (repeat for several; in KOGATA_API_KEY with spaces between). Beyond loopback, or with "
+    help="What callers must send (repeat for several; in KOGATA_API_KEY with commas between). Beyond loopback, or with "
     "--allow-host, Kogata makes one where none is given.",
 )
 @click.option(

@@ -465,8 +465,8 @@ def test_without_a_writer_it_is_said_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_dies_ends_its_streams_with_an_error_and_comes_back(tmp_path: Path) -> None:
-    keys = ("correct-horse", "battery-staple")
-    server = Server(tmp_path, "--writer", "tiny", "--api-key", keys[0], "--api-key", keys[1])
+    keys = ("correct horse", "battery-staple")
+    server = Server(tmp_path, "--writer", "tiny", environment={"KOGATA_API_KEY": ",".join(keys)})
     try:
         body = {"prompt": PROMPT, "max_tokens": 2000, "stream": True, "ignore_eos": True}
         assert server.post("/v1/completions", body).status_code == 401

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST = 1e-5  # the least scale: an all-zero row or matrix must not divide by zero
+from kogata.ops.linear.autograd import eight_bits, ternary_linear
+
+SMALLEST = 1e-5  # the least scale: an all-zero matrix must not divide by zero
 
 
 def ternary(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,19 +22,10 @@ def ternary(weight_NK: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The codes, in float32, and the scale they are multiplied by (a scalar).
     """
-    scale = weight_NK.float().abs().mean().clamp(min=SMALLEST)
-    # By the reciprocal, as published checkpoints were made: the quotient can differ from it in the last bit.
-    return (weight_NK.float() * (1.0 / scale)).round().clamp(-1, 1), scale
-
-
-def eight_bits(x_K: Tensor) -> tuple[Tensor, Tensor]:
-    """Round each token's activations to 8 bits, symmetrically, half to even.
-
-    Returns:
-        The codes [..., K] in -128..127, in float32, and each token's factor [..., 1] they are divided by.
-    """
-    factor_1 = 127.0 / x_K.float().abs().amax(-1, keepdim=True).clamp(min=SMALLEST)
-    return (x_K.float() * factor_1).round().clamp(-128, 127), factor_1
+    # The mean in float64, where the order of the sum does not show; its reciprocal, as published checkpoints were made
+    # (the quotient can differ from it in the last bit): the run path's loader finds the same codes and scale.
+    factor = 1.0 / weight_NK.abs().mean(dtype=torch.float64).float().clamp(min=SMALLEST)
+    return (weight_NK.float() * factor).round().clamp(-1, 1), 1.0 / factor
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -64,7 +57,10 @@ class _StraightThrough(torch.autograd.Function):
 class BitLinear(nn.Module):
     """A linear map without bias: ``weight`` is the float32 master copy, rounded to ternary in every forward.
 
-    Under autocast the products are bf16 (the codes are exact in it, sums are rounded to it at the end), else float32.
+    In training the products are torch's: bf16 under autocast (the codes are exact in it, sums are rounded to it at the
+    end), else float32. In evaluation they are those of the run path, bit for bit, whose integer sums are exact. Both
+    have the same straight-through gradients. Training on the run path's forward would be no faster: the same tokens/s
+    with one thread, 4 to 15 % fewer with two.
 
     Args:
         n_in: Inputs, K.
@@ -76,6 +72,9 @@ class BitLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
 
     def forward(self, x_K: Tensor) -> Tensor:
+        if not self.training:
+            codes_NK, scale = ternary(self.weight.detach())
+            return ternary_linear(x_K, self.weight, codes_NK.to(torch.int8), scale.expand(len(codes_NK), 1))
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         y_N: Tensor = _StraightThrough.apply(x_K, self.weight, dtype)  # type: ignore[no-untyped-call]
         return y_N

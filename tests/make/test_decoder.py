@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers.integrations.bitnet import replace_with_bitnet_linear
 
+from kogata.errors import BadInput
 from kogata.make import huggingface
 from kogata.make.data import token_lengths, train_tokenizer
 from kogata.make.nn.decoder import Decoder, Shape
@@ -31,7 +33,8 @@ def model(tmp_path_factory):
         for weight in decoder.parameters():
             weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
             weight.copy_(weight.to(torch.bfloat16))
-    huggingface.save(decoder, folder / "tokenizer.json", folder / "hf", "# A model\n")
+    (folder / "log.jsonl").write_text('{"tokens": 4096}\n{"tokens": 8192}\n')
+    huggingface.save(decoder, folder / "tokenizer.json", folder / "log.jsonl", folder / "hf", "# A model\n")
     return decoder, folder / "hf"
 
 
@@ -98,6 +101,49 @@ def test_the_weights_are_bf16_masters(model):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     assert sum(t.numel() for t in tensors.values()) == sum(w.numel() for w in decoder.parameters())
     assert json.loads((folder / "config.json").read_text())["quantization_config"]["linear_class"] == "autobitlinear"
+
+
+def test_the_directory_reads_back_into_a_decoder(model):
+    decoder, folder = model
+    other = Decoder(decoder.shape, seed=99)
+    assert huggingface.load(other, folder) == 8192
+    for (name, got), want in zip(other.state_dict().items(), decoder.state_dict().values(), strict=True):
+        assert got.dtype == torch.float32
+        assert torch.equal(got, want), name
+
+
+def test_a_directory_that_cannot_be_gone_on_from_is_refused(model, tmp_path):
+    decoder, folder = model
+    with pytest.raises(BadInput, match="another shape"):
+        huggingface.load(Decoder(Shape(vocab_size=300, d_model=32, n_layers=1, n_heads=2, n_kv_heads=1)), folder)
+    shutil.copytree(folder, tmp_path / "hf")
+    for name, damaged in (
+        ("log.jsonl", b""),
+        ("log.jsonl", b'{"tokens": 40'),
+        ("log.jsonl", b'{"loss": 1}'),
+        ("model.safetensors", (folder / "model.safetensors").read_bytes()[:-1]),
+    ):
+        (tmp_path / "hf" / name).write_bytes(damaged)
+        with pytest.raises(BadInput, match="cannot be gone on from"):
+            huggingface.load(decoder, tmp_path / "hf")
+        shutil.copyfile(folder / name, tmp_path / "hf" / name)
+    (tmp_path / "hf/log.jsonl").unlink()
+    with pytest.raises(BadInput, match=r"log\.jsonl"):
+        huggingface.load(decoder, tmp_path / "hf")
+
+
+def test_evaluation_runs_on_the_kernels_and_gives_the_same_logits(model):
+    """In training mode the products are torch's; the same integers, so only the last bits of float32 differ."""
+    decoder, _ = model
+    ids = torch.randint(5, decoder.shape.vocab_size, (2, 33), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        trained = decoder.train()(ids)
+        evaluated = decoder.eval()(ids)
+        decoder.train()
+    off = (trained - evaluated).abs().max().item()
+    print(f"logits, largest {trained.abs().max():.2f}: {off:.1e} off")
+    assert off < 1e-4
+    assert not torch.equal(trained, evaluated), "both went the same way"
 
 
 def test_a_token_sees_only_what_came_before():

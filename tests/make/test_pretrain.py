@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -82,18 +83,24 @@ def test_weights_decay_in_the_first_stage_only():
         assert found == {"muon": decay, "adamw": 0.0}
 
 
-def test_ctrl_c_then_the_same_command_gives_the_same_model(texts, whole, tmp_path, monkeypatch):
+def _stopped(texts, out, steps):
+    """A run in which Ctrl-C is pressed during a step."""
     step, count = pretrain.Training.step, 0
 
     def pressed(self, *args):
         nonlocal count
         count += 1
-        if count == 11:
+        if count == steps:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, *args)
 
-    monkeypatch.setattr(pretrain.Training, "step", pressed)
-    first = _run(texts, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain.Training, "step", pressed)
+        return _run(texts, out)
+
+
+def test_ctrl_c_then_the_same_command_gives_the_same_model(texts, whole, tmp_path):
+    first = _stopped(texts, tmp_path, 11)
     assert first.seen == 11 * RECIPE.batch
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     second = _run(texts, tmp_path)
@@ -119,6 +126,34 @@ def test_a_longer_schedule_starts_before_the_cooldown(texts, whole, tmp_path):
     training = _run(texts, tmp_path, longer, minutes=1e-9)  # no step: only takes up
     assert training.seen == 24 * RECIPE.batch
     assert not longer.cools(training.seen)
+
+
+def test_the_exported_model_alone_is_enough_to_go_on(texts, whole, tmp_path, monkeypatch):
+    """bf16 weights, tokenizer and log: the place in the data and in the schedule is what it was."""
+    _stopped(texts, tmp_path / "first", 12)
+    before = _log(tmp_path / "first")
+    shutil.copytree(tmp_path / "first/hf", tmp_path / "second/hf")
+    monkeypatch.setattr(pretrain, "train_tokenizer", None)  # the model has its own
+    second = _run(texts, tmp_path / "second")
+    assert (second.seen, second.since) == (RECIPE.tokens, 12 * RECIPE.batch)
+    for name in ("tokenizer.json", "train.u16"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    log = _log(tmp_path / "second")
+    assert log[: len(before)] == before
+    assert (tmp_path / "second/hf/log.jsonl").read_bytes() == (tmp_path / "second/log.jsonl").read_bytes()
+    steps = [line for line in log if "loss" in line]
+    assert [line["tokens"] for line in steps] == list(range(256, RECIPE.tokens + 1, 256))
+    rates = [line["lr"] / RECIPE.lr for line in steps[12:]]
+    assert rates[:2] == [0.5, 1.0]  # the optimizers began anew: warming up
+    assert rates[-1] == 1 / 8
+    losses = [line["loss"] for line in steps]
+    uncut = [line["loss"] for line in _log(whole[0]) if "loss" in line]
+    print("loss before and after the cut", losses[11], losses[12], "uncut", uncut[12], "; last", losses[-1], uncut[-1])
+    assert losses[12] == pytest.approx(uncut[12], abs=0.05)  # the same batch, weights but for rounding them to bf16
+    assert losses[-1] == pytest.approx(uncut[-1], abs=0.5)
+    third = pretrain.Training(RECIPE)
+    third.load(tmp_path / "second/checkpoint.safetensors")
+    assert third.since == second.since
 
 
 def test_a_checkpoint_of_another_shape_is_refused(texts, whole, tmp_path):

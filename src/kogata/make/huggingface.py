@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
+from kogata.errors import BadInput
 from kogata.make.data import ASSISTANT, BOS, END, EOS, USER
 from kogata.make.nn.decoder import Decoder, Shape
 
@@ -51,12 +53,13 @@ def config(shape: Shape, ids: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def save(decoder: Decoder, tokenizer: Path, folder: Path, card: str) -> None:
-    """Write a model's directory: bf16 master weights, config, tokenizer, chat template and model card.
+def save(decoder: Decoder, tokenizer: Path, log: Path, folder: Path, card: str) -> None:
+    """Write a model's directory: bf16 master weights, config, tokenizer, chat template, training log and model card.
 
     Args:
         decoder: The model.
         tokenizer: Its ``tokenizer.json``.
+        log: Of its training: ``log.jsonl``, from which :func:`load` knows how far that was.
         folder: Where to; it is replaced whole.
         card: The text of its ``README.md``.
     """
@@ -87,8 +90,30 @@ def save(decoder: Decoder, tokenizer: Path, folder: Path, card: str) -> None:
     for name, content in files.items():
         (unfinished / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (unfinished / "tokenizer.json").write_text(source, encoding="utf-8")
+    shutil.copyfile(log, unfinished / "log.jsonl")
     (unfinished / "README.md").write_text(card, encoding="utf-8")
     weights = {f"model.{name}": weight.to(torch.bfloat16) for name, weight in decoder.state_dict().items()}
     save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def load(decoder: Decoder, folder: Path) -> int:
+    """Read a directory of :func:`save` into a decoder, as float32.
+
+    Returns:
+        How many tokens it has seen, by the last line of its log.
+
+    Raises:
+        BadInput: Something is missing or damaged, or it holds a model of another shape.
+    """
+    try:
+        weights = load_file(folder / "model.safetensors")
+        seen = json.loads((folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["tokens"]
+    except (OSError, SafetensorError, ValueError, LookupError) as error:
+        raise BadInput(f"{folder} cannot be gone on from, its weights or its log.jsonl do not read: {error}") from None
+    shapes = {f"model.{name}": weight.shape for name, weight in decoder.state_dict().items()}
+    if shapes != {name: weight.shape for name, weight in weights.items()}:
+        raise BadInput(f"{folder} holds a model of another shape.")
+    decoder.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+    return int(seen)

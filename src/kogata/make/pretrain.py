@@ -3,7 +3,9 @@
 Two stages, as ternary models want them: a high, steady learning rate with weight decay, then a straight line down to
 zero without it, over longer windows. The schedule counts tokens, not time: a run that was stopped (by ``--minutes``,
 Ctrl-C or a power cut) goes on where its last checkpoint was, and ``--tokens`` may be raised later, because the state at
-the end of the first stage is kept. No averaging of weights: the mean of two ternary models is not one.
+the end of the first stage is kept. Where only ``hf/`` was kept, the exported model, training goes on from its bf16
+weights and its log; the optimizers begin anew, so the learning rate rises from 0 again. No averaging of weights: the
+mean of two ternary models is not one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +33,7 @@ from kogata.make import huggingface
 from kogata.make.data import Windows, books, stories, token_lengths, train_tokenizer, write_tokens
 from kogata.make.nn.decoder import Decoder, Shape
 from kogata.make.progress import ProgressLine, interrupts
+from kogata.ops import dispatch
 
 CHILDRENS_BOOKS = frozenset(
     (
@@ -96,18 +100,18 @@ class Recipe:
         """Whether the step after so many tokens belongs to the second stage."""
         return seen >= self.tokens * (1 - self.cooldown)
 
-    def pace(self, seen: int) -> float:
-        """The share of the learning rate after so many tokens: up, level, down to zero."""
-        return min(1.0, (seen + self.batch) / self.warmup, max(0.0, 1 - seen / self.tokens) / self.cooldown)
+    def pace(self, seen: int, since: int = 0) -> float:
+        """The share of the learning rate after so many tokens: up from ``since`` on, level, down to zero."""
+        return min(1.0, (seen - since + self.batch) / self.warmup, max(0.0, 1 - seen / self.tokens) / self.cooldown)
 
 
 class Training:
-    """A decoder, its optimizers and how many tokens it has seen."""
+    """A decoder, its optimizers, how many tokens it has seen, and how many when the optimizers began."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.decoder = Decoder(recipe.shape, recipe.seed)
-        self.seen = 0
+        self.seen = self.since = 0
         named = dict(self.decoder.named_parameters())
         matrices = {name: weight for name, weight in named.items() if name.endswith("_proj.weight")}
         others = {name: weight for name, weight in named.items() if name not in matrices}
@@ -124,7 +128,7 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self.recipe.lr * self.recipe.pace(self.seen)
+                group["lr"] = self.recipe.lr * self.recipe.pace(self.seen, self.since)
                 decays = name == "muon" and not self.recipe.cools(self.seen)
                 group["weight_decay"] = self.recipe.weight_decay if decays else 0.0
             optimizer.step()
@@ -138,9 +142,10 @@ class Training:
         for name, optimizer in self.optimizers.items():
             for i, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{i}.{key}": value for key, value in state.items()}
-        facts = {"seen": self.seen, "shape": asdict(self.recipe.shape), "cools": self.recipe.cools(self.seen)}
+        facts = {"seen": self.seen, "since": self.since, "shape": asdict(self.recipe.shape)}
+        facts |= {"cools": self.recipe.cools(self.seen), "tokens": self.recipe.tokens}
         unfinished = path.with_name(path.name + ".tmp")
-        save_file(tensors, unfinished, metadata={"kogata": json.dumps(facts | {"tokens": self.recipe.tokens})})
+        save_file(tensors, unfinished, metadata={"kogata": json.dumps(facts)})
         unfinished.replace(path)
 
     def load(self, path: Path) -> None:
@@ -164,7 +169,7 @@ class Training:
                 i, _, rest = key.partition(".")
                 state.setdefault(int(i), {})[rest] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        self.seen = facts["seen"]
+        self.seen, self.since = facts["seen"], facts.get("since", 0)
 
 
 def prepare(data: Path, out: Path, recipe: Recipe) -> None:
@@ -172,14 +177,19 @@ def prepare(data: Path, out: Path, recipe: Recipe) -> None:
 
     Args:
         data: A folder with ``stories_en`` and ``books_en``.
-        out: Where ``tokenizer.json``, ``train.u16``, ``stories.u16`` and ``books.u16`` go (the last two held out).
+        out: Where ``tokenizer.json``, ``train.u16``, ``stories.u16`` and ``books.u16`` go (the last two held out). If
+            there is a model in ``hf``, its tokenizer is taken.
         recipe: The vocabulary's size; how often a story comes in an epoch.
     """
     if (out / "train.u16").exists():
         return
     told = stories(data / "stories_en/stories.jsonl.gz", heldout=False)
     texts = told * recipe.story_repeats + books(data / "books_en/train.jsonl.xz", CHILDRENS_BOOKS, recipe.seed)
-    tokenizer = train_tokenizer(texts, recipe.shape.vocab_size)
+    exported = out / "hf/tokenizer.json"
+    if exported.exists():
+        tokenizer = Tokenizer.from_file(str(exported))
+    else:
+        tokenizer = train_tokenizer(texts, recipe.shape.vocab_size)
     tokenizer.save(str(out / "tokenizer.json"))
     write_tokens(stories(data / "stories_en/stories.jsonl.gz", heldout=True), tokenizer, out / "stories.u16")
     heldout = books(data / "books_en/heldout_longdocs.jsonl.gz", HELDOUT_BOOKS, recipe.seed)
@@ -189,7 +199,11 @@ def prepare(data: Path, out: Path, recipe: Recipe) -> None:
 
 @torch.no_grad()
 def bits_per_byte(decoder: Decoder, path: Path, lengths_V: Tensor, length: int = 512) -> float:
-    """How many bits a model needs for a byte of a held-out token file, over at most 64 windows of ``length`` tokens."""
+    """How many bits a model needs for a byte of a held-out token file, over at most 64 windows of ``length`` tokens.
+
+    The ternary products are those of the run path, as everywhere in evaluation.
+    """
+    decoder.eval()
     windows = Windows(path, length)
     nats, n_bytes = 0.0, 0
     for i in range(min(64, windows.n)):
@@ -197,6 +211,7 @@ def bits_per_byte(decoder: Decoder, path: Path, lengths_V: Tensor, length: int =
         with torch.autocast("cpu", torch.bfloat16):
             nats += decoder.loss(ids_1T, next_1T).sum().item()
         n_bytes += int(lengths_V[next_1T].sum())
+    decoder.train()
     return nats / math.log(2) / n_bytes
 
 
@@ -214,7 +229,8 @@ def pretrain(
     Args:
         recipe: What and how.
         data: See :func:`prepare`.
-        out: Checkpoints, ``log.jsonl`` and the model's directory ``hf``; where it holds a checkpoint, that goes on.
+        out: Checkpoints, ``log.jsonl`` and the model's directory ``hf``; where it holds a checkpoint, that goes on, and
+            where it holds a model only, that.
         minutes: How long at most.
         compiled: Compile the model first (a minute or two; twice as fast afterwards).
         stream: Where to say how far it is.
@@ -225,6 +241,9 @@ def pretrain(
     training = Training(recipe)
     if latest.exists():
         training.load(_resumed(latest, level, recipe))
+    elif (out / "hf").exists():
+        training.seen = training.since = huggingface.load(training.decoder, out / "hf")
+        shutil.copyfile(out / "hf/log.jsonl", out / "log.jsonl")
     lengths_V = token_lengths(Tokenizer.from_file(str(out / "tokenizer.json")))
     loss_of = torch.compile(training.decoder.loss, dynamic=False) if compiled else training.decoder.loss
     lengths = {False: recipe.length, True: recipe.long_length}
@@ -272,7 +291,7 @@ def export(training: Training, out: Path) -> None:
     """Write the decoder as it is now to ``out/hf``."""
     n = sum(weight.numel() for weight in training.decoder.parameters())
     card = CARD.format(parameters=n / 1e6, tokens=training.seen / 1e6)
-    huggingface.save(training.decoder, out / "tokenizer.json", out / "hf", card)
+    huggingface.save(training.decoder, out / "tokenizer.json", out / "log.jsonl", out / "hf", card)
 
 
 CARD = """---
@@ -305,7 +324,10 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with stories_en and books_en")
     parser.add_argument(
-        "--out", type=Path, required=True, help="checkpoints, log and the model (hf/); goes on where it stopped"
+        "--out",
+        type=Path,
+        required=True,
+        help="checkpoints, log and the model (hf/); goes on where it stopped, also from hf/ alone",
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop (to go on later) after so long")
     parser.add_argument("--tokens", type=int, default=Recipe().tokens, help="length of the schedule (%(default)s)")
@@ -314,6 +336,7 @@ def main() -> None:
         parser.error(f"{given.data} has no folder {' and no '.join(missing)}.")
     if given.tokens < Recipe().batch or not given.minutes > 0:
         parser.error(f"--tokens must be at least {Recipe().batch}, --minutes above 0.")
+    dispatch.set_threads(1)  # the cores are torch's; our kernels, in evaluation, run on the thread that calls them
     recipe = Recipe(tokens=given.tokens)
     training = pretrain(recipe, given.data, given.out, minutes=given.minutes)
     done = training.seen >= recipe.tokens

@@ -143,11 +143,8 @@ class Decoder:
         np.cumsum(counts, out=cu_rows_S1[1:])
         positions_T = np.concatenate([np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, counts, strict=True)])
         lengths_S = np.array(ends, np.int32)
-        table_SM = np.zeros((len(counts), max(len(text.pages) for text in step.texts)), np.int32)
-        for row, text in zip(table_SM, step.texts, strict=True):
-            row[: len(text.pages)] = text.pages
+        full_SM, window_SM = _table([text.pages for text in step.texts]), _table([text.window for text in step.texts])
         ropes = self._tables(max(ends))
-        where = (pool.kind, table_SM, cu_rows_S1)
         shape = (config.n_heads, config.n_kv_heads, config.d_head)
 
         heads, kv_heads = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
@@ -159,7 +156,8 @@ class Decoder:
         middle = self._array("middle", len(ids_T), 2 * config.d_ff)
         for i, layer in enumerate(self._layers):
             cos_PD2, sin_PD2 = ropes[layer.rope]
-            pages = pool.layers_LPHB[i]
+            pages = pool.layer_pages[i]
+            where = (pool.kind, window_SM if layer.window else full_SM, cu_rows_S1)
             layer.qkv(hidden, qkv, norm=layer.attention_norm)
             rotate_and_write(
                 qkv, positions_T, cos_PD2, sin_PD2, pages, *where, *shape, layer.q_gain, layer.k_gain, config.norm_eps
@@ -239,3 +237,11 @@ class Decoder:
         if not (self.config.linear_norms and self.config.is_quantised(name)):
             return None
         return model.vectors[f"{name}.norm.weight"], self.config.linear_norm_eps
+
+
+def _table(pages: Several[Several[int]]) -> Ints:
+    """int32 [S, M]: the pages of several texts, zeros behind those of shorter ones."""
+    table_SM = np.zeros((len(pages), max(len(several) for several in pages)), np.int32)
+    for row, several in zip(table_SM, pages, strict=True):
+        row[: len(several)] = several
+    return table_SM

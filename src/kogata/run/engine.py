@@ -1,8 +1,11 @@
 """Generation: many texts at once, each step one forward pass over whatever is due.
 
 A step takes the next token of every text that is being written and fills up with the beginnings of those that wait, in
-the order in which they came. Memory for all that a text may become is set aside when it is taken in, so nothing ever
-runs out in the middle; a text that can never fit is refused with the numbers.
+the order in which they came. A text takes memory as it grows. Where there is no more, first what is only remembered is
+forgotten, then the youngest text steps back: it gives up its memory, waits, and is read again later, to the same bits
+(the row contract). The oldest always goes on. A text that can never fit is refused with the numbers.
+
+What was computed for one text serves the next that begins alike: see :mod:`kogata.run.cache.prefixes`.
 
 Shapes: B texts of a step, V vocabulary.
 """
@@ -18,10 +21,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kogata import __version__
 from kogata.errors import BadInput, Busy, KogataError, ModelError
+from kogata.ops import dispatch
 from kogata.ops.attend import PageKind
 from kogata.ops.sample import Row, Sampled, TokenCounts, UnusableLogits, sample
-from kogata.run.cache import PAGE, PagePool
+from kogata.run.cache import PAGE, PagePool, PrefixCache
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
 from kogata.run.sampling import SamplingParams
@@ -35,6 +40,10 @@ Finish = Literal["stop", "length"]
 LOGGED_ROWS = 64
 """Most rows of a prompt in one step where the log-probabilities of its tokens are asked for: 64 rows of 128 k logits
 take 33 MB."""
+
+
+HEADROOM = PAGE
+"""Tokens of its answer that must have room too when a text is taken in."""
 
 
 class Constraint(Protocol):
@@ -94,6 +103,7 @@ class Answer:
         constraint: What may come next; None for anything.
         prompt_logprobs: One for each token of the prompt, the first None; complete before the first piece, and empty
             where they are not asked for.
+        reused: Tokens of the prompt that were not computed again.
         ids: The tokens generated so far.
         pieces: What is new since it was last looked at: take from its left.
         finish: Why it ended; None before.
@@ -109,6 +119,10 @@ class Answer:
     constraint: Constraint | None = None
     logged: Row | None = None  # how the prompt's tokens are logged
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
+    reused: int = 0
+    salt: bytes = b""
+    first: Answer | None = None  # of several answers to this prompt: it reads the prompt for all
+    links: list[bytes] = field(default_factory=list)  # of its pages that are remembered
     cached: CachedText = field(default_factory=CachedText)
     ids: list[int] = field(default_factory=list)
     pieces: deque[Piece] = field(default_factory=deque)
@@ -128,6 +142,22 @@ class Answer:
     def prefilled(self) -> int:
         """Tokens of the prompt that the model has read."""
         return min(self.cached.length, len(self.prompt))
+
+    @property
+    def length(self) -> int:
+        """Tokens so far, prompt and answer."""
+        return len(self.prompt) + len(self.ids)
+
+    def tokens(self, begin: int, end: int) -> NDArray[np.int32]:
+        """Those from ``begin`` to ``end`` of prompt and answer."""
+        n = len(self.prompt)
+        said = self.ids[max(begin - n, 0) : max(end - n, 0)]
+        return np.concatenate([self.prompt[begin:end], np.array(said, np.int32)])
+
+    @property
+    def _unlogged(self) -> bool:
+        """Whether tokens of the prompt have to be logged yet."""
+        return self.logged is not None and len(self.prompt_logprobs) < len(self.prompt)
 
     def _push(self, id_: int, said: bytes, logprob: TokenLogprob | None, *, ends: bool) -> None:
         """Take in the next token."""
@@ -177,6 +207,10 @@ class Engine:
         self.tokenizer = tokenizer
         self.stop_ids = frozenset(stop_ids)
         self._pool: PagePool = decoder.pool(decoder.context if n_tokens is None else n_tokens, kv)
+        arithmetic = (
+            f"{dispatch.table().isa} {dispatch.bf16_dot()} {decoder.context}"  # which a dynamic rope depends on
+        )
+        self._prefixes = PrefixCache(self._pool, f"{__version__} {decoder.identity} {arithmetic} {kv}")
         self._words = -(-decoder.config.vocab_size // 32)  # of a mask of tokens
         self._most_waiting = most_waiting
         self._waiting: deque[Answer] = deque()
@@ -194,6 +228,7 @@ class Engine:
         *,
         constraint: Constraint | None = None,
         prompt_logprobs: int | None = None,
+        salt: bytes = b"",
     ) -> list[Answer]:
         """Texts to be continued: ``params.n`` of them, all from one prompt.
 
@@ -201,7 +236,9 @@ class Engine:
             prompt: Token ids.
             params: How they are continued.
             constraint: What may come next.
-            prompt_logprobs: Log the prompt's own tokens too, and this many of the likeliest beside each.
+            prompt_logprobs: Log the prompt's own tokens too, and this many of the likeliest beside each. All of them
+                are computed then.
+            salt: Texts of different salts share nothing.
 
         Raises:
             BadInput: The prompt is empty, has a token that there is not, or is longer than the context or the memory.
@@ -239,13 +276,14 @@ class Engine:
             )
         seed = secrets.randbits(63) if params.seed is None else params.seed
         logged = None if prompt_logprobs is None else Row(temperature=0.0, logprobs=prompt_logprobs)
-        answers = []
+        answers: list[Answer] = []
         for choice in range(params.n):
             counts = TokenCounts(ids) if params.is_penalised else None
             answer = Answer(ids, params, choice, seed, most, params.row(seed, choice, counts))
             answer.constraint = None if constraint is None else constraint.fork()
             answer.logged = logged
             answer.prompt_logprobs = [] if logged is None else [None]
+            answer.salt, answer.first = salt, answers[0] if answers else None
             answers.append(answer)
         self._waiting.extend(answers)
         return answers
@@ -253,8 +291,7 @@ class Engine:
     def drop(self, answer: Answer) -> None:
         """Nobody wants this answer any more: its memory is free from the next step on."""
         if answer in self._running:
-            self._running.remove(answer)
-            self._pool.release(answer.cached)
+            self._end(answer)
         elif answer in self._waiting:
             self._waiting.remove(answer)
 
@@ -263,17 +300,16 @@ class Engine:
         due, ids = self._due()
         if not due:
             return
-        ends = [answer.cached.length + len(new) >= len(answer.prompt) for answer, new in zip(due, ids, strict=True)]
-        wanted = [
-            len(new) if answer.logged is not None and not answer.ids else int(end)
-            for answer, new, end in zip(due, ids, ends, strict=True)
-        ]
+        ends = [answer.cached.length + len(new) == answer.length for answer, new in zip(due, ids, strict=True)]
+        logs = [answer._unlogged for answer in due]
+        wanted = [len(new) if log else int(end) for new, log, end in zip(ids, logs, ends, strict=True)]
         logits_RV = self.decoder.forward(Step([answer.cached for answer in due], ids, wanted), self._pool)
         begin, chosen, last = 0, [], []
-        for answer, n_rows, end in zip(due, wanted, ends, strict=True):
+        for answer, n_rows, log, end in zip(due, wanted, logs, ends, strict=True):
             rows_RV = logits_RV[begin : begin + n_rows]
             begin += n_rows
-            if answer.logged is not None and not answer.ids:
+            self._remember(answer, ends=answer.cached.length == len(answer.prompt))
+            if log:
                 self._log(answer, rows_RV)
             if end and answer.error is None:
                 chosen.append(answer)
@@ -295,33 +331,75 @@ class Engine:
                 self.drop(answer)
 
     def _due(self) -> tuple[list[Answer], list[NDArray[np.int32]]]:
-        """The texts of the next step and their next tokens."""
-        while self._waiting:
-            first = self._waiting[0]
-            needed = -(-(len(first.prompt) + first.most) // PAGE)
-            if needed > self._pool.free:  # it waits for others to end; nobody overtakes it
+        """The texts of the next step and their next tokens, the oldest first."""
+        due, ids = [], []
+        room = STEP_ROWS - sum(answer.cached.length + 1 == answer.length for answer in self._running)
+        taken = 0
+        while taken < len(self._running) or (room > 0 and self._take_in()):
+            answer = self._running[taken]
+            missing = answer.length - answer.cached.length
+            rows = 1 if missing == 1 else min(missing, max(room, 0), LOGGED_ROWS if answer._unlogged else STEP_ROWS)
+            taken += 1
+            if rows == 0:
+                continue
+            if not self._find_room(answer, answer.cached.length + rows):
                 break
-            self._pool.reserve(first.cached, len(first.prompt) + first.most)
-            self._running.append(self._waiting.popleft())
-        due, ids, room = [], [], STEP_ROWS
-        for answer in self._running:
-            if answer.ids:
-                due.append(answer)
-                ids.append(np.array(answer.ids[-1:], np.int32))
-                room -= 1
-        for answer in self._running:
-            if not answer.ids and room > 0:
-                rows = room if answer.logged is None else min(room, LOGGED_ROWS)
-                new = answer.prompt[answer.cached.length : answer.cached.length + rows]
-                due.append(answer)
-                ids.append(new)
-                room -= len(new)
+            due.append(answer)
+            ids.append(answer.tokens(answer.cached.length, answer.cached.length + rows))
+            room -= rows if missing > 1 else 0
         return due, ids
+
+    def _take_in(self) -> bool:
+        """Take in the text that waits longest, if there is room for it; nobody overtakes it."""
+        if not self._waiting:
+            return False
+        answer = self._waiting[0]
+        reads = answer.first
+        if reads in self._running and reads.prefilled < len(reads.prompt) and answer.logged is None:
+            return False
+        known = len(answer.prompt_logprobs) if answer._unlogged else answer.length
+        self._prefixes.resume(answer.cached, answer.tokens(0, known - 1), answer.salt)
+        if not self._fits(answer):
+            self._pool.release(answer.cached)  # with all to itself it needs no page more than its tokens do
+            if self._running or not self._fits(answer):
+                return False
+        if not answer.ids:
+            answer.reused = answer.cached.length
+        answer.links = [self._prefixes.root(answer.salt)]
+        self._running.append(self._waiting.popleft())
+        return True
+
+    def _fits(self, answer: Answer) -> bool:
+        """Whether all of a text and the beginning of its answer have room, and those that run can go on a while."""
+        left = answer.most - len(answer.ids)
+        lacks = self._pool.missing(answer.cached, answer.length + min(left, HEADROOM))
+        if self._pool.window is not None:
+            lacks[1] = min(lacks[1], self._pool.most_window_pages)
+        growth = len(self._running)
+        return all(n + growth <= group.within_reach for n, group in zip(lacks, self._pool.groups, strict=True))
+
+    def _find_room(self, answer: Answer, length: int) -> bool:
+        """Pages for so many tokens of a text that runs, if need be from younger ones; else it steps back itself."""
+        while not self._prefixes.make_room(answer.cached, length):
+            youngest = self._running.pop()
+            self._remember(youngest, ends=True)
+            self._pool.release(youngest.cached)
+            self._waiting.appendleft(youngest)
+            if youngest is answer:
+                return False
+        self._pool.reserve(answer.cached, length)
+        return True
+
+    def _remember(self, answer: Answer, *, ends: bool) -> None:
+        """What was computed of a text may serve others; ``ends`` where a prompt or turn does."""
+        tokens = answer.tokens(0, answer.cached.length)
+        self._prefixes.remember(answer.cached, tokens, answer.links, ends=ends)
 
     def _log(self, answer: Answer, logits_RV: NDArray[np.float32]) -> None:
         """The log-probabilities of the prompt's tokens that come after these rows, the last that the model has read."""
         assert answer.logged is not None
-        next_ = answer.prompt[answer.cached.length - len(logits_RV) + 1 : answer.cached.length + 1]
+        begin = answer.cached.length - len(logits_RV) + 1
+        next_ = answer.prompt[begin : answer.cached.length + 1]
         only_RW = np.zeros((len(next_), self._words), np.uint32)  # no other token can be chosen
         only_RW[np.arange(len(next_)), next_ // 32] = np.uint32(1) << (next_ % 32).astype(np.uint32)
         logits_RV = logits_RV[: len(next_)]
@@ -331,7 +409,8 @@ class Engine:
             answer.error = ModelError(f"{self.decoder.name} cannot go on: {next(iter(error.rows.values()))}.")
             self._end(answer)
             return
-        answer.prompt_logprobs.extend(_logprob(found, n) for n in range(len(next_)))
+        known = len(answer.prompt_logprobs) - begin  # more than none where a text is read again
+        answer.prompt_logprobs.extend(_logprob(found, n) for n in range(known, len(next_)))
 
     def _allowed(self, answers: list[Answer]) -> NDArray[np.uint32] | None:
         """uint32 [B, W]: the tokens that may come next in each answer; None where all may in all."""
@@ -380,6 +459,8 @@ class Engine:
 
     def _end(self, answer: Answer) -> None:
         self._running.remove(answer)
+        if answer.error is None:
+            self._remember(answer, ends=True)
         self._pool.release(answer.cached)
 
 

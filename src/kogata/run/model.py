@@ -135,9 +135,12 @@ class Model:
             raise BadInput("logits takes the ids of a text: a list of at least one whole number.")
         pool = self.decoder.pool(len(ids) + PAGE, self._kv)
         text = CachedText()
-        pool.reserve(text, len(ids))
-        parts = [ids[at : at + STEP_ROWS] for at in range(0, len(ids), STEP_ROWS)]
-        return np.concatenate([self.decoder.forward(Step([text], [part], [len(part)]), pool) for part in parts])
+        logits = []
+        for at in range(0, len(ids), STEP_ROWS):
+            part = ids[at : at + STEP_ROWS]
+            pool.reserve(text, at + len(part))
+            logits.append(self.decoder.forward(Step([text], [part], [len(part)]), pool))
+        return np.concatenate(logits)
 
 
 def load(

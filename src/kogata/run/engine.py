@@ -392,8 +392,9 @@ class Engine:
 
     def _remember(self, answer: Answer, *, ends: bool) -> None:
         """What was computed of a text may serve others; ``ends`` where a prompt or turn does."""
-        tokens = answer.tokens(0, answer.cached.length)
-        self._prefixes.remember(answer.cached, tokens, answer.links, ends=ends)
+        if ends or answer.cached.length >= len(answer.links) * PAGE:  # a page has become full
+            tokens = answer.tokens(0, answer.cached.length)
+            self._prefixes.remember(answer.cached, tokens, answer.links, ends=ends)
 
     def _log(self, answer: Answer, logits_RV: NDArray[np.float32]) -> None:
         """The log-probabilities of the prompt's tokens that come after these rows, the last that the model has read."""

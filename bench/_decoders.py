@@ -1,7 +1,13 @@
-"""Decoders of published shapes with random weights: as our checkpoints, and as GGUF files for llama.cpp."""
+"""Decoders of published shapes with random weights: as checkpoints in memory and on disk, and as GGUF files for
+llama.cpp; our cache full of random values; and processes that are measured in turn."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kogata.config import DecoderConfig, Rope
+from kogata.ops.attend import rotate_and_write
+from kogata.run.cache import PagePool, Sequence
 from kogata.weights import DecoderCheckpoint, FloatTensor, TernaryTensor
+from kogata.weights.safetensors import write_safetensors
+
+CACHE = Path(os.environ.get("KOGATA_BENCH_CACHE", Path.home() / ".cache" / "kogata-bench"))
 
 SIZES = {
     "2B4T": {"d_model": 2560, "d_ff": 6912, "n_layers": 30, "n_heads": 20, "n_kv_heads": 5, "vocab_size": 128256},
@@ -77,13 +88,14 @@ class Gguf:
     kind: str
 
 
-def gguf(shape: str, kind: str, folder: Path) -> Gguf:
+def gguf(shape: str, kind: str) -> Gguf:
     """The file, written if it is not there: kind "TQ2_0", "TQ1_0", "Q4_0" or "F16"."""
     import gguf as library
 
-    path = folder / f"{shape}-{kind}.gguf"
+    path = CACHE / f"{shape}-{kind}.gguf"
     if path.exists():
         return Gguf(path, kind)
+    CACHE.mkdir(parents=True, exist_ok=True)
     made = config(shape)
     half = path.with_suffix(".part")
     writer = library.GGUFWriter(half, "bitnet", use_temp_file=True)
@@ -130,3 +142,137 @@ def gguf(shape: str, kind: str, folder: Path) -> Gguf:
     writer.close()
     half.rename(path)
     return Gguf(path, kind)
+
+
+def published(shape: str) -> Path:
+    """A checkpoint in Hugging Face's layout, packed as BitNet 2B4T's is published; written if it is not there."""
+    folder = CACHE / f"{shape}-published"
+    if folder.exists():
+        return folder
+    made, half = config(shape), folder.with_suffix(".part")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    parts = {
+        "attn.q": "self_attn.q_proj", "attn.k": "self_attn.k_proj", "attn.v": "self_attn.v_proj",
+        "attn.out": "self_attn.o_proj", "attn.sub_norm": "self_attn.attn_sub_norm", "attn.norm": "input_layernorm",
+        "ffn.gate": "mlp.gate_proj", "ffn.up": "mlp.up_proj", "ffn.down": "mlp.down_proj",
+        "ffn.sub_norm": "mlp.ffn_sub_norm", "ffn.norm": "post_attention_layernorm",
+    }  # fmt: skip
+    arrays: dict[str, NDArray[Any]] = {}
+    packed: dict[str, NDArray[np.uint8]] = {}
+    for name, tensor in _Random(made).items():
+        layer, _, part = name.removeprefix("layers.").removesuffix(".weight").partition(".")
+        theirs = f"layers.{layer}.{parts[part]}" if part in parts else name.removesuffix(".weight")
+        theirs = f"model.{theirs.replace('embed', 'embed_tokens')}.weight"
+        if isinstance(tensor, TernaryTensor):
+            if part not in packed:
+                four = (tensor.codes_i8() + 1).astype(np.uint8).reshape(4, tensor.shape[0] // 4, tensor.shape[1])
+                packed[part] = four[0] | four[1] << 2 | four[2] << 4 | four[3] << 6
+            arrays[theirs] = packed[part]
+            arrays[f"{theirs}_scale"] = tensor.scales_NG[:1, 0]
+        else:
+            arrays[theirs] = tensor
+    write_safetensors(half / "model.safetensors", arrays)
+    stated = {
+        "model_type": "bitnet", "hidden_size": made.d_model, "intermediate_size": made.d_ff,
+        "num_hidden_layers": made.n_layers, "num_attention_heads": made.n_heads,
+        "num_key_value_heads": made.n_kv_heads, "vocab_size": made.vocab_size, "hidden_act": "relu2",
+        "max_position_embeddings": made.context, "rms_norm_eps": made.norm_eps, "rope_theta": made.rope.theta,
+        "tie_word_embeddings": True,
+        "quantization_config": {
+            "quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"
+        },
+    }  # fmt: skip
+    (half / "config.json").write_text(json.dumps(stated), encoding="utf-8")
+    (half / "tokenizer.json").write_text(json.dumps(_tokenizer(made.vocab_size)), encoding="utf-8")
+    half.rename(folder)
+    return folder
+
+
+def converted(shape: str) -> Path:
+    """The folder that `kogata convert` makes of :func:`published`; made if it is not there."""
+    folder = CACHE / f"{shape}-kogata"
+    if not folder.exists():
+        command = [sys.executable, "-m", "kogata.app.cli", "convert", str(published(shape)), str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def _tokenizer(vocab_size: int) -> dict[str, Any]:
+    """A byte a token, and words that no text comes to for the rest of the vocabulary."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    words = [*sorted(ByteLevel.alphabet()), *(f"<{n}>" for n in range(256, vocab_size))]
+    return {
+        "version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {word: n for n, word in enumerate(words)}, "merges": []},
+    }  # fmt: skip
+
+
+def fill(pool: PagePool, text: Sequence, depth: int, made: DecoderConfig) -> None:
+    """Makes an empty text `depth` tokens long without a model: random keys and values, the same in all layers."""
+    pool.reserve(text, depth)
+    shape = (made.n_heads, made.n_kv_heads, made.d_head)
+    step = min(depth, 4096)
+    width = (made.n_heads + 2 * made.n_kv_heads) * made.d_head
+    qkv_TN = np.random.default_rng(0).standard_normal((step, width), np.float32)
+    cos_PD2 = np.ones((depth, made.d_head // 2), np.float32)
+    table_SM = np.array([text.pages], np.int32)
+    first, *others = pool.layer_pages
+    for begin in range(0, depth, step):
+        positions_T = np.arange(begin, min(begin + step, depth), dtype=np.int32)
+        cu_rows = np.array([0, len(positions_T)], np.int32)
+        rows_TN = qkv_TN[: len(positions_T)]
+        rotate_and_write(
+            rows_TN, positions_T, cos_PD2, np.zeros_like(cos_PD2), first, pool.kind, table_SM, cu_rows, *shape
+        )
+    for pages in others:
+        pages[text.pages] = first[text.pages]
+    text.length = depth
+
+
+# --- processes that are measured in turn: a line of JSON in, a line of JSON out
+
+
+class Side:
+    """One of those that are compared: this benchmark again, with ``--side``."""
+
+    def __init__(self, script: str, name: str, *arguments: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, script, "--side", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.loaded = self._answer()
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """What it answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} ended with {self._process.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def questions() -> Iterator[dict[str, Any]]:
+    """What a side is asked."""
+    for line in sys.stdin:
+        yield json.loads(line)
+
+
+def answer(**value: Any) -> None:
+    """What a side answers; the first one says that it is ready."""
+    print(json.dumps(value), flush=True)

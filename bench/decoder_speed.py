@@ -12,11 +12,7 @@ weights over the bandwidth measured in the same run; prefill is compared with th
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +22,10 @@ import numpy as np
 import _decoders
 import _facts
 
-CACHE = Path(os.environ.get("KOGATA_BENCH_CACHE", Path.home() / ".cache" / "kogata-bench"))
 DECODED, PREFILLED, ROUNDS = 24, 512, 3
 
 
-# --- the sides, each in its own process: a line of JSON in, a line of JSON out
+# --- the sides, each in its own process
 
 
 def ours(shape: str, ternary: str, head: str) -> None:
@@ -42,10 +37,10 @@ def ours(shape: str, ternary: str, head: str) -> None:
     began = time.perf_counter()
     packed = pack_decoder(_decoders.checkpoint(shape), ternary=ternary, head=head)  # type: ignore[arg-type]
     decoder = Decoder(packed, context=4096)
-    answer({"load_s": time.perf_counter() - began, "bytes": packed.nbytes})
+    _decoders.answer(load_s=time.perf_counter() - began, bytes=packed.nbytes)
     ids = np.random.default_rng(1).integers(0, decoder.config.vocab_size, PREFILLED)
     pool = decoder.pool(1024)
-    for asked in questions():
+    for asked in _decoders.questions():
         dispatch.set_threads(asked["threads"])
         text = Sequence()
         pool.reserve(text, PREFILLED + DECODED)
@@ -57,83 +52,31 @@ def ours(shape: str, ternary: str, head: str) -> None:
                 decoder.forward(Step([text], [ids[n : n + 1]], [1]), pool)
         took = time.perf_counter() - began
         pool.release(text)
-        answer({"seconds": took})
+        _decoders.answer(seconds=took)
 
 
 def theirs(path: str, flash: bool) -> None:
-    import ctypes
+    from _llama import Context, Llama
 
-    import llama_cpp as lib
-
-    lib.llama_backend_init()
-    settings = lib.llama_model_default_params()
     began = time.perf_counter()
-    model = lib.llama_model_load_from_file(path.encode(), settings)
-    assert model, path
-    n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
-    answer({"load_s": time.perf_counter() - began, "bytes": Path(path).stat().st_size})
-    ids = np.random.default_rng(1).integers(0, n_vocab, PREFILLED).astype(np.int32)
-    contexts: dict[int, Any] = {}
-    for asked in questions():
+    model = Llama(Path(path))
+    _decoders.answer(load_s=time.perf_counter() - began, bytes=Path(path).stat().st_size)
+    ids = np.random.default_rng(1).integers(0, model.vocab_size, PREFILLED).astype(np.int32)
+    contexts: dict[int, Context] = {}
+    for asked in _decoders.questions():
         threads = asked["threads"]
         if threads not in contexts:
-            options = lib.llama_context_default_params()
-            options.n_ctx, options.n_batch, options.n_ubatch = 1024, PREFILLED, PREFILLED
-            options.n_threads = options.n_threads_batch = threads
-            options.flash_attn_type = 1 if flash else 0
-            contexts[threads] = lib.llama_init_from_model(model, options)
+            contexts[threads] = model.context(1024, flash=flash, rows=PREFILLED)
+            contexts[threads].threads(threads)
         context = contexts[threads]
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
+        context.cut(0)
         began = time.perf_counter()
         if asked["what"] == "prefill":
-            assert lib.llama_decode(context, lib.llama_batch_get_one(pointer, PREFILLED)) == 0
+            context.read(ids)
         else:
             for n in range(DECODED):
-                one = ids[n : n + 1].ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-                assert lib.llama_decode(context, lib.llama_batch_get_one(one, 1)) == 0
-        lib.llama_get_logits_ith(context, -1)  # waits for them
-        answer({"seconds": time.perf_counter() - began})
-
-
-def questions() -> Any:
-    for line in sys.stdin:
-        yield json.loads(line)
-
-
-def answer(value: dict[str, Any]) -> None:
-    print(json.dumps(value), flush=True)
-
-
-class Side:
-    """One side, asked by lines."""
-
-    def __init__(self, name: str, *arguments: str) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--side", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.loaded = self._answer()
-
-    def ask(self, what: str, threads: int) -> float:
-        """Seconds."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"what": what, "threads": threads}) + "\n")
-        self._process.stdin.flush()
-        return float(self._answer()["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended with {self._process.wait()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.wait()
+                context.read(ids[n : n + 1])
+        _decoders.answer(seconds=time.perf_counter() - began)
 
 
 def main() -> None:
@@ -153,14 +96,16 @@ def main() -> None:
     from kogata.ops import dispatch, measure
 
     _facts.require_native()
-    CACHE.mkdir(parents=True, exist_ok=True)
     sides = [
-        Side(f"kogata {ternary}, {head} head", "ours", given.shape, ternary, head)
+        _decoders.Side(__file__, f"kogata {ternary}, {head} head", "ours", given.shape, ternary, head)
         for ternary, head in (("ternary", "int8"), ("trits", "int8"), ("trits", "int4"))
     ]
     for kind in given.kinds:
-        file = _decoders.gguf(given.shape, kind, CACHE)
-        sides += [Side(f"llama.cpp {kind}, flash {flash}", "theirs", str(file.path), flash) for flash in ("off", "on")]
+        file = _decoders.gguf(given.shape, kind)
+        sides += [
+            _decoders.Side(__file__, f"llama.cpp {kind}, flash {flash}", "theirs", str(file.path), flash)
+            for flash in ("off", "on")
+        ]
     config = _decoders.config(given.shape)
     n_weights = sum(int(np.prod(p.shape)) for p in config.parameters() if "layers" in p.name)
     table: dict[str, Any] = {}
@@ -173,7 +118,7 @@ def main() -> None:
             peaks.append(measure.peaks()["int8"])
             for what in ("decode", "prefill"):
                 for side in sides:
-                    seconds.setdefault((side.name, what), []).append(side.ask(what, threads))
+                    seconds.setdefault((side.name, what), []).append(side.ask(what=what, threads=threads)["seconds"])
         bandwidth, peak = statistics.median(bandwidths), statistics.median(peaks)
         print(f"{given.shape}, {threads} threads: {bandwidth:.1f} GB/s, int8 peak {peak:.0f} GOP/s")
         for side in sides:

@@ -6,8 +6,8 @@
 Random ternary weights of published shapes, ours as trits with an int8 head, llama.cpp's as TQ2_0 with a Q8_0 head, f16
 and q8_0 keys and values, flash attention off and on (without it its values stay f16); its best setting counts. Each
 side is a process of its own. At every depth one side after the other opens its context, is measured with every number
-of threads and closes it, so that one long cache is in memory at a time (11 GB at most); three rounds, medians. Prefill: 512 tokens at
-`--prefill-at`, a depth of the list.
+of threads and closes it, so that one long cache is in memory at a time (11 GB at most); three rounds, medians.
+Prefill: 512 tokens at `--prefill-at`, a depth of the list.
 
 Nobody reads 65,536 tokens first: our pages are filled with random keys and values, llama.cpp's with those of a short
 text, repeated through its own saved state. That changes no time: both sides read every key and every value whatever it

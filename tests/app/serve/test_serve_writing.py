@@ -485,6 +485,25 @@ def test_an_engine_that_dies_ends_its_streams_with_an_error_and_comes_back(tmp_p
         server.stop()
 
 
+def test_two_keys_never_share_a_prefix_and_one_does(tmp_path: Path) -> None:
+    keys = ("first-key-of-two", "second-key-of-two")
+    server = Server(tmp_path, "--writer", "tiny", environment={"KOGATA_API_KEY": ",".join(keys)})
+    try:
+        body = {"prompt": PROMPT * 60, "max_tokens": 3, "temperature": 0}
+
+        def asked(key: str) -> tuple[str, int]:
+            server.http.headers["authorization"] = f"Bearer {key}"
+            found = server.post("/v1/completions", body).json()
+            return found["choices"][0]["text"], found["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+        first, others, again = asked(keys[0]), asked(keys[1]), asked(keys[0])
+        assert (first[1], others[1]) == (0, 0)
+        assert again[1] > 64
+        assert first[0] == others[0] == again[0]
+    finally:
+        server.stop()
+
+
 def events(text: str) -> list[Any]:
     """What a stream holds, its end left out."""
     found = [line.removeprefix("data: ") for line in text.split("\n\n") if line.startswith("data: ")]

@@ -260,7 +260,11 @@ class Writing:
         try:
             for prompt in job.prompts:
                 job.answers += self._engine.submit(
-                    prompt, job.params, constraint=job.constraint, prompt_logprobs=job.prompt_logprobs
+                    prompt,
+                    job.params,
+                    constraint=job.constraint,
+                    prompt_logprobs=job.prompt_logprobs,
+                    salt=job.salt,
                 )
         except Exception as error:
             self._end(job, error)
@@ -333,7 +337,7 @@ class Writing:
             elif job.draft is not None:
                 said = job.draft.said
                 text = said.push(text) + (said.flush() if piece.finish else "")
-            cached = _reused(answer) if piece.finish and choice % job.params.n == 0 else 0
+            cached = answer.reused if piece.finish and choice % job.params.n == 0 else 0
             found.append(parts.Piece(choice, text, int(piece.id is not None), logged, calls, piece.finish, cached))
         return found
 
@@ -346,7 +350,7 @@ class Writing:
     def _result(self, job: _Job) -> bytes:
         first = job.answers[:: job.params.n]
         written = 0 if job.unwritten else sum(len(answer.ids) for answer in job.answers)
-        usage = parts.Usage(sum(map(len, job.prompts)), sum(map(_reused, first)), written)
+        usage = parts.Usage(sum(map(len, job.prompts)), sum(answer.reused for answer in first), written)
         if job.draft is None:
             return parts.encode_usage(usage)
         counted = {"prompt_tokens": usage.prompt, "cached_tokens": usage.cached, "completion_tokens": usage.written}
@@ -367,10 +371,6 @@ def _room(model: Model, kv: Any) -> int:
     free = this_machine().available_bytes
     most = MOST_TEXTS * context
     return most if free is None else max(context, min(most, int(free / 2 / bytes_a_token)))
-
-
-def _reused(answer: Answer) -> int:
-    return getattr(answer, "reused", 0)
 
 
 def _read(answer: Answer) -> tuple[int, int]:

@@ -338,9 +338,9 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
 def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: Any) -> int:
     """Let a model answer or continue a text.
 
-    MODEL is a folder in Hugging Face's layout or a hub id: Llama, Qwen 2 and 3, Gemma 3, BitNet b1.58 and other
-    ternary models. Without one, or as "tiny", a demonstration that comes along continues a story. A model that has a
-    chat template gets the prompt as a question; others continue it.
+    MODEL is a folder in Hugging Face's layout, a GGUF file or a hub id: Llama, Qwen 2 and 3, Gemma 3, BitNet b1.58 and
+    other ternary models. Without one, or as "tiny", a demonstration that comes along continues a story. A model that
+    has a chat template gets the prompt as a question; others continue it.
 
     \b
     Examples:

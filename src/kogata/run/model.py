@@ -154,7 +154,7 @@ def load(
     """A model that writes.
 
     Args:
-        model: A directory in Hugging Face's layout or of ``kogata convert``, or a hub id.
+        model: A directory in Hugging Face's layout or of ``kogata convert``, a GGUF file, or a hub id.
         quantise: Storage of weights that are not ternary, as of :func:`kogata.weights.pack_decoder`.
         threads, context, kv: As of :class:`Model`.
 

@@ -225,6 +225,25 @@ def test_a_tool_that_must_be_called_is_called(openai: Any, stream: bool, choice:
     assert after.choices[0].finish_reason in ("length", "stop")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_the_model_chose_is_one(server: Server, stream: bool) -> None:
+    """The tiny model has never seen a tool: the answer is held to a text with a call in it."""
+    form = r'I look\.\n<tool_call>\{"name": "weather", "arguments": \{"city": "(Oslo|Kyoto)"\}\}</tool_call>'
+    body = {"messages": HI, "tools": TOOLS, "regex": form, "max_tokens": 200, "seed": 1, "stream": stream}
+    answer = server.post("/v1/chat/completions", body)
+    if not stream:
+        (choice,) = answer.json()["choices"]
+        said, made = choice["message"]["content"], choice["message"]["tool_calls"]
+    else:
+        choices = [event["choices"][0] for event in events(answer.text)]
+        said = "".join(one["delta"].get("content") or "" for one in choices)
+        made = [call for one in choices for call in one["delta"].get("tool_calls", [])]
+        choice = choices[-1]
+    assert (said, choice["finish_reason"], len(made)) == ("I look.", "tool_calls", 1)
+    assert made[0]["function"]["name"] == "weather"
+    assert json.loads(made[0]["function"]["arguments"])["city"] in ("Oslo", "Kyoto")
+
+
 def test_a_call_that_breaks_off_is_text(server: Server) -> None:
     body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 3, "seed": 1}
     (choice,) = server.post("/v1/chat/completions", body).json()["choices"]

@@ -1,8 +1,12 @@
-"""Tools that a model must call: the form that its answer is held to then, and the calls in what it says."""
+"""Tools that a model may or must call: the form that its answer is held to where it must, and the calls in it.
+
+Models write calls in two ways: between tags, ``<tool_call>{"name": …, "arguments": {…}}</tool_call>`` (Hermes, Qwen),
+or as a whole answer that is JSON, where "parameters" may stand for "arguments" (Llama).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,28 +49,86 @@ def form_of_calls(tools: Sequence[Mapping[str, Any]], *, several: bool) -> dict[
     return {**form, **shared}
 
 
-class HeldCalls:
-    """Reads the calls out of an answer that was held to :func:`form_of_calls`.
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+
+class Calls:
+    """Takes the calls out of an answer as it is written. What is none stays text: nothing is lost.
+
+    Args:
+        tools: The names of the tools that may be called.
 
     Attributes:
         calls: Those that are complete.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Collection[str]) -> None:
         self.calls: list[Called] = []
-        self._text = ""
+        self._tools = tools
+        self._held = ""
+        self._begun = False  # there was text
+        self._inside = False  # a tag is open
 
     def push(self, text: str) -> str:
-        """What of it is text for people: nothing, while it is not over."""
-        self._text += text
-        return ""
+        """What of the answer is text for people, as far as that is certain."""
+        self._held += text
+        said = ""
+        while True:
+            if self._inside:
+                end = self._held.find(CLOSE)
+                if end < 0:
+                    return said
+                inner, rest = self._held[:end], self._held[end + len(CLOSE) :]
+                said += "" if self._take(inner) else f"{OPEN}{inner}{CLOSE}"
+                self._held, self._inside = rest, False
+            if not self._begun and _may_be_calls(self._held):
+                return said  # that shows at its end
+            begin = self._held.find(OPEN)
+            if begin < 0:
+                free = len(self._held) - _unsure(self._held)
+                passed, self._held = self._held[:free], self._held[free:]
+                self._begun = self._begun or bool(passed.strip())
+                return said + passed
+            said += self._held[:begin].rstrip()
+            self._held, self._begun, self._inside = self._held[begin + len(OPEN) :], True, True
 
     def flush(self) -> str:
-        """The text ends here: nothing, or all of it where it broke off before it was a call."""
+        """The answer ends here: what was held back and is no call."""
+        held, self._held = self._held, ""
+        if self._inside:  # some models leave out the last tag
+            return "" if self._take(held) else OPEN + held
+        return "" if not self._begun and self._take(held) else held if held.strip() or not self.calls else ""
+
+    def _take(self, text: str) -> bool:
+        """Whether the text is one call or a list of them, which are ours then."""
         try:
-            found = msgspec.json.decode(self._text)
-        except msgspec.DecodeError:
-            return self._text
-        for call in found if isinstance(found, list) else [found]:
-            self.calls.append(Called(call["name"], msgspec.json.encode(call["arguments"]).decode()))
-        return ""
+            found = msgspec.json.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return False
+        calls = [self._call(one) for one in (found if isinstance(found, list) else [found])]
+        whole = [call for call in calls if call is not None]
+        if not whole or len(whole) < len(calls):
+            return False
+        self.calls += whole
+        return True
+
+    def _call(self, told: Any) -> Called | None:
+        inner = told.get("function") if isinstance(told, dict) else None
+        told = inner if isinstance(inner, dict) else told
+        if not isinstance(told, dict) or told.get("name") not in self._tools:
+            return None
+        arguments = told.get("arguments", told.get("parameters", {}))
+        return Called(told["name"], msgspec.json.encode(arguments).decode()) if isinstance(arguments, dict) else None
+
+
+def _may_be_calls(text: str) -> bool:
+    """Whether a whole answer that begins so may be a JSON object or a list of them."""
+    text = text.lstrip()
+    return text.startswith("{") or (text.startswith("[") and text[1:].lstrip()[:1] in ("{", ""))
+
+
+def _unsure(text: str) -> int:
+    """How many of the last characters may still belong to a call: the beginning of a tag, and blanks before it."""
+    tag = next((n for n in range(min(len(OPEN) - 1, len(text)), 0, -1) if text.endswith(OPEN[:n])), 0)
+    before = text[: len(text) - tag]
+    return len(text) - len(before.rstrip())

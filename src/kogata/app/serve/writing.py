@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from kogata.app.serve import parts
-from kogata.app.serve.calling import HeldCalls, form_of_calls
+from kogata.app.serve.calling import Calls, form_of_calls
 from kogata.app.serve.conversation import as_template_reads, bounded
 from kogata.errors import BadInput, ModelError
 from kogata.plan.hardware import this_machine
@@ -65,7 +65,7 @@ class _Job:
     unwritten: bool = False  # the prompts are all that is asked for
     echoes: list[str] | None = None  # the prompts' texts, where they are given back
     prompt_logprobs: int | None = None
-    readers: Sequence[HeldCalls] = ()  # of each answer, where it may hold calls
+    readers: Sequence[Calls] = ()  # of each answer, where it may hold calls
     draft: Draft | None = None  # where it is written from passages
     future: Future[bytes] = field(default_factory=Future)
     answers: list[Answer] = field(default_factory=list)
@@ -143,7 +143,9 @@ class Writing:
         if must_call is not None:
             callable_ = [tool for tool in tools if must_call in ("", tool["function"]["name"])]
             job.constraint = self._grammars.json_schema(form_of_calls(callable_, several=several_calls))
-            job.readers = [HeldCalls() for _ in range(params.n)]
+        if tools:
+            names = [tool["function"]["name"] for tool in tools]
+            job.readers = [Calls(names) for _ in range(params.n)]
         return self._submit(job)
 
     def complete(

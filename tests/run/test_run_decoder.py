@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kogata.errors import BadInput
+import kogata
+from kogata.errors import BadInput, ModelError
 from kogata.ops import dispatch
 from kogata.run.cache import OutOfPages, Sequence
 from kogata.run.decoder import Decoder, Step
@@ -158,6 +159,13 @@ def test_limits(tiny_decoder: Tiny) -> None:
     assert decoder.forward(Step([text], [ids(0, 100)], [0]), pool).shape == (0, 262)
     pool.release(text)
     assert (pool.free, text.length) == (2, 0)
+
+
+@pytest.mark.parametrize("head_dim", [8, 12, 264])
+def test_heads_of_other_widths_are_refused_with_the_numbers(tiny_decoder: Tiny, head_dim: int) -> None:
+    directory, _ = tiny_decoder("qwen3", head_dim=head_dim)
+    with pytest.raises(ModelError, match=f"heads {head_dim} wide; .* multiples of 8 from 16 to 256"):
+        kogata.load(directory)
 
 
 def test_pages_that_come_back_are_zero(tiny_decoder: Tiny) -> None:

@@ -102,12 +102,19 @@ class Decoder:
         model: What to run.
         threads: For all kernels of this process; by default what affinity and the container's quota allow.
         context: Most tokens of a text; by default what the model was made for.
+
+    Raises:
+        ModelError: Its heads have a width that attention cannot take.
     """
 
     def __init__(self, model: PackedDecoder, *, threads: int | None = None, context: int | None = None) -> None:
         if threads is not None:
             dispatch.set_threads(threads)
         config = model.config
+        if not 16 <= config.d_head <= 256 or config.d_head % 8:
+            raise ModelError(
+                f"{model.name} has heads {config.d_head} wide; what can be run is multiples of 8 from 16 to 256."
+            )
         self.name = model.name
         self.identity = model.identity
         self.config = config

@@ -28,7 +28,7 @@ DOCUMENTS = 4
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, chromium: object) -> Iterator[Server]:
     place = tmp_path_factory.mktemp("page")
-    server = Server(place, write_folder(place / "docs"), environment={"KOGATA_API_KEY": KEY})
+    server = Server(place, write_folder(place / "docs"), "--writer", "tiny", environment={"KOGATA_API_KEY": KEY})
     server.http.headers["Authorization"] = f"Bearer {KEY}"
     try:
         server.indexed(DOCUMENTS)
@@ -67,6 +67,32 @@ def test_a_japanese_question_on_a_phone(open_page: Open) -> None:
     page.locator(".card").first.wait_for()
     assert "満潮は一日に二回起こる。" in page.locator(".answer .text").inner_text()
     assert page.locator("html").get_attribute("lang") == "ja"
+
+
+def test_a_chat_with_the_model_that_comes_along(open_page: Open) -> None:
+    """It tells stories and names no source: that its words stream, stop and go on is all that can be shown."""
+    page = open_page()
+    page.get_by_role("link", name="Chat").click()
+    page.get_by_text("tiny demonstration").wait_for()
+    page.fill("#chat-box", "When was the gauge calibrated?")
+    page.press("#chat-box", "Enter")
+    answered = page.locator("#chat .reply").nth(0)
+    answered.locator(".sources .open").first.click()
+    page.wait_for_selector("#reader mark")
+    assert CALIBRATED in (page.locator("#reader-text mark").text_content() or "")
+    page.keyboard.press("Escape")
+    assert len(answered.locator(".prose").inner_text()) > 20
+    page.fill("#chat-box", "Which chess opening did the champion of Uruguay prefer in 1934?")
+    page.press("#chat-box", "Enter")
+    page.locator("#chat .reply").nth(1).get_by_text("Not found in these documents").wait_for()
+    page.get_by_role("switch", name="My documents").uncheck(force=True)
+    page.fill("#chat-box", "Tell me a story.")
+    page.press("#chat-box", "Enter")
+    told = page.locator("#chat .reply").nth(2)
+    told.locator(".prose p").first.wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#chat .prose[aria-busy=true]", state="detached")
+    assert told.locator("[role=alert]").count() == 0
 
 
 def test_an_added_file_is_found_and_emptied(open_page: Open, server: Server, tmp_path: Path) -> None:

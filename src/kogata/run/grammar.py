@@ -10,33 +10,29 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kogata.errors import BadInput, ModelError
+from kogata.run.trial import compiled, try_out
 from kogata.text.tokenizer import TextTokenizer, as_unicode
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
 
 __all__ = ["Constraint", "Grammars"]
-
-T = TypeVar("T")
 
 LARGEST_SCHEMA = 100_000  # characters of JSON
 DEEPEST_SCHEMA = 100
 LONGEST_REGEX = 10_000  # characters
-DEEP_STACK = 256 << 20
-_STACK_SIZE = threading.Lock()
 
 # Room for pretty-printed JSON, and none for endless white space, which small models fall into.
 _SPACE = r"[ ]{1,2}|\r?\n[ \t]{0,24}"
+_BEFORE_REASON = r'^at \d+\(\d+\): (invalid regex ".*?" \(in regex\): )?'
 _HEAD = '%llguidance {"no_forcing": true}\n'
 
 
@@ -89,14 +85,14 @@ class Grammars:
         return self._compile(f"{_HEAD}start: /{regex_to_lark(pattern, 'd')}/", {}, "regular expression")
 
     def _compile(self, lark: str, schemas: Mapping[str, Any], what: str) -> Constraint:
-        from llguidance import LLMatcher
-
         grammars: list[dict[str, Any]] = [{"lark_grammar": lark}]
         grammars += [{"name": name, "json_schema": _checked(schema)} for name, schema in schemas.items()]
-        tokens, text = self._llguidance, json.dumps({"grammars": grammars})
-        matcher = _on_a_deep_stack(lambda: LLMatcher(tokens, text, log_level=0, limits=_limits()))
-        if not matcher.is_error():
-            matcher.compute_bitmask()  # a form that nothing has fails here
+        text = json.dumps({"grammars": grammars})
+        try:
+            try_out(text)
+        except BadInput as error:
+            raise BadInput(f"The {what} is not accepted: {error}") from None
+        matcher = compiled(self._llguidance, text)
         if matcher.is_error():
             raise BadInput(f"The {what} is not accepted: {_problem(matcher)}")
         return Constraint(matcher)
@@ -163,10 +159,10 @@ def _checked(schema: Any) -> Any:
     Raises:
         BadInput: It is not JSON, or is too large or too deep.
     """
-    if isinstance(schema, bool):
-        return {"x-guidance": {"whitespace_pattern": _SPACE}, **({} if schema else {"not": {}})}
+    if schema is True:
+        schema = {}
     if not isinstance(schema, Mapping):
-        raise BadInput("The JSON schema is not accepted: it must be an object.")
+        raise BadInput("The JSON schema is not accepted: it must be an object or true.")
     try:
         text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
         text.encode()
@@ -182,30 +178,39 @@ def _checked(schema: Any) -> Any:
         deepest = max(deepest, depth)
     if deepest > DEEPEST_SCHEMA:
         raise BadInput(f"The JSON schema is nested {deepest} levels deep; at most {DEEPEST_SCHEMA} are accepted.")
+    for inner in _objects(schema):
+        if reason := _unsound(inner):
+            raise BadInput(f"The JSON schema is not accepted: {reason}")
     return {**schema, "x-guidance": {"whitespace_pattern": _SPACE}}
 
 
-def _limits() -> LLParserLimits:
-    from llguidance import LLParserLimits
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Every object in a JSON value."""
+    if isinstance(value, Mapping):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _objects(inner)
 
-    return LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+
+def _unsound(schema: Mapping[str, Any]) -> str | None:
+    """What of this schema llguidance would let pass though it is not valid, as of 1.9; found by testing."""
+    least, required = schema.get("minProperties"), schema.get("required")
+    if _is_number(least) and least > max(1, len(required) if isinstance(required, list) else 0):
+        # Only the keys of properties and required are kept from being written twice.
+        return "minProperties can only count properties that are required."
+    low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    tops, bottoms = [schema.get("maximum"), high], [schema.get("minimum"), low]
+    if _is_number(low) and low == int(low) and any(_is_number(top) and top < low + 1 for top in tops):
+        return "exclusiveMinimum cannot be a whole number where the maximum is less than one above it; use minimum."
+    if _is_number(high) and high == int(high) and any(_is_number(least) and least > high - 1 for least in bottoms):
+        return "exclusiveMaximum cannot be a whole number where the minimum is less than one below it; use maximum."
+    return None
 
 
-def _on_a_deep_stack(call: Callable[[], T]) -> T:
-    """What a call gives, made in a thread that is deep enough for any schema.
-
-    llguidance follows references and properties by recursion, some 16 kB of stack for each, and the end of the stack
-    is the end of the process. The memory is only used as far as it is reached.
-    """
-    pool = ThreadPoolExecutor(1)
-    with _STACK_SIZE:
-        usual = threading.stack_size(DEEP_STACK)
-        try:
-            future = pool.submit(call)
-        finally:
-            threading.stack_size(usual)
-    with pool:
-        return future.result()
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _problem(matcher: LLMatcher) -> str:
@@ -216,10 +221,6 @@ def _problem(matcher: LLMatcher) -> str:
     if "too many" in error or "items; max is" in error or "fuel" in error:
         return "it is too complex."
     found = re.search(r"^error: (.+)", error, re.MULTILINE)  # of the regex parser, below a picture of the place
-    line = (
-        found[1]
-        if found
-        else re.sub(r'^at \d+\(\d+\): (invalid regex ".*?" \(in regex\): )?', "", error).split("\n")[0]
-    )
-    line = line[:300].strip()
+    line = found[1] if found else re.sub(_BEFORE_REASON, "", error).split("\n")[0]
+    line = line.split(" Enable '")[0][:300].strip()  # an option of llguidance's
     return line if line.endswith((".", "!", "?")) else line + "."

@@ -66,6 +66,7 @@ class Calls:
         self.calls: list[Called] = []
         self._tools = tools
         self._held = ""
+        self._blank = ""  # before the open tag: dropped with a call
         self._begun = False  # there was text
         self._inside = False  # a tag is open
 
@@ -79,7 +80,7 @@ class Calls:
                 if end < 0:
                     return said
                 inner, rest = self._held[:end], self._held[end + len(CLOSE) :]
-                said += "" if self._take(inner) else f"{OPEN}{inner}{CLOSE}"
+                said += "" if self._take(inner) else f"{self._blank}{OPEN}{inner}{CLOSE}"
                 self._held, self._inside = rest, False
             if not self._begun and _may_be_calls(self._held):
                 return said  # that shows at its end
@@ -89,14 +90,15 @@ class Calls:
                 passed, self._held = self._held[:free], self._held[free:]
                 self._begun = self._begun or bool(passed.strip())
                 return said + passed
-            said += self._held[:begin].rstrip()
+            before = self._held[:begin].rstrip()
+            said, self._blank = said + before, self._held[len(before) : begin]
             self._held, self._begun, self._inside = self._held[begin + len(OPEN) :], True, True
 
     def flush(self) -> str:
         """The answer ends here: what was held back and is no call."""
         held, self._held = self._held, ""
         if self._inside:  # some models leave out the last tag
-            return "" if self._take(held) else OPEN + held
+            return "" if self._take(held) else self._blank + OPEN + held
         return "" if not self._begun and self._take(held) else held if held.strip() or not self.calls else ""
 
     def _take(self, text: str) -> bool:

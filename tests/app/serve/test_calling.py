@@ -70,7 +70,8 @@ def test_an_answer_that_is_a_call_reads_back(made: tuple[str, Any], cuts: list[i
         "", " \n", "Plain words.", "a <b> c\n", "{", '{"city": "Oslo"}', "[1] is a source.",
         '[{"name": "fly", "arguments": {}}]',
         '{"name": "weather", "arguments": "Oslo"}', '<tool_call>{"name": "fly", "arguments": {}}</tool_call>',
-        "Now:\n<tool_call>not JSON</tool_call> and more", " <tool_call>", '<tool_call>{"name": "weather", "arg', "<tool_c", "[" * 5000,
+        "Now:\n<tool_call>not JSON</tool_call> and more", " <tool_call>",
+        '<tool_call>{"name": "weather", "arg', "<tool_c", "[" * 5000,
         '{"name": ["weather"], "arguments": {}}', "[]", '[{"name": "weather", "arguments": {}}, 3]',
     ],
 )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kogata.app.serve.calling import Calls
@@ -59,6 +59,7 @@ def test_tagged_calls_read_back(made: list[tuple[str, Any]], cuts: list[int], wo
     assert read(text, cuts) == ("I look. <tool" if words else "", made)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(made=calls, cuts=st.lists(st.integers(0, 10**6), max_size=12))
 def test_an_answer_that_is_a_call_reads_back(made: tuple[str, Any], cuts: list[int]) -> None:
     assert read(rendered("LLAMA", "", [made]), cuts) == ("", [made])

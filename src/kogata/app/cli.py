@@ -85,24 +85,38 @@ def _search_options(command: F) -> F:
     return command
 
 
+def _loading_options(whose: str = "") -> Callable[[F], F]:
+    """How a model that writes is loaded; the help says whose keys and weights these are."""
+
+    def add(command: F) -> F:
+        for option in (
+            click.option(
+                "--quantize",
+                "quantise",
+                type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+                default="auto",
+                show_default=True,
+                help=f"Storage of {whose}weights that are not ternary.",
+            ),
+            click.option(
+                "--context", type=int, metavar="N", help="Most tokens of a text. Default: what the model takes."
+            ),
+            click.option(
+                "--kv",
+                type=click.Choice(["bf16", "int8", "f32"]),
+                default="bf16",
+                show_default=True,
+                help=f"Storage of {whose}keys and values; int8 takes half the memory.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
 def _writing_options(command: F) -> F:
     for option in (
-        click.option(
-            "--kv",
-            type=click.Choice(["bf16", "int8", "f32"]),
-            default="bf16",
-            show_default=True,
-            help="Storage of keys and values; int8 takes half the memory.",
-        ),
-        click.option("--context", type=int, metavar="N", help="Most tokens of a text. Default: what the model takes."),
-        click.option(
-            "--quantize",
-            "quantise",
-            type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
-            default="auto",
-            show_default=True,
-            help="Storage of weights that are not ternary.",
-        ),
         click.option("--threads", type=int, metavar="N", help="Threads to use. Default: the cores there are."),
         click.option("--stop", multiple=True, metavar="TEXT", help="End the answer before this text (repeat)."),
         click.option("--seed", type=int, metavar="N", help="The same seed gives the same answer."),
@@ -288,22 +302,7 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
     help="A line a request on stderr. auto: off on a terminal, else json.",
 )
 @click.option("--writer", metavar="MODEL", help="Let this model answer chats and continue texts, as in kogata run.")
-@click.option(
-    "--kv",
-    type=click.Choice(["bf16", "int8", "f32"]),
-    default="bf16",
-    show_default=True,
-    help="The writer's keys and values; int8 takes half the memory.",
-)
-@click.option("--context", type=int, metavar="N", help="Most tokens that the writer reads. Default: what it takes.")
-@click.option(
-    "--quantize",
-    "quantise",
-    type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
-    default="auto",
-    show_default=True,
-    help="Storage of the writer's weights that are not ternary.",
-)
+@_loading_options("the writer's ")
 @_model_options
 @_index_option
 def serve(paths: tuple[str, ...], **options: Any) -> int:
@@ -334,6 +333,7 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
 @click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Put this file before the prompt (repeat).")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, also where the model knows conversations.")
 @_writing_options
+@_loading_options()
 @_json_option
 def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: Any) -> int:
     """Let a model answer or continue a text.
@@ -362,6 +362,7 @@ def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: 
 @cli.command()
 @click.argument("model")
 @_writing_options
+@_loading_options()
 def chat(model: str, **options: Any) -> int:
     """Talk with a model in the terminal.
 

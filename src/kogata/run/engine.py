@@ -41,7 +41,6 @@ LOGGED_ROWS = 64
 """Most rows of a prompt in one step where the log-probabilities of its tokens are asked for: 64 rows of 128 k logits
 take 33 MB."""
 
-
 HEADROOM = PAGE
 """Tokens of its answer that must have room too when a text is taken in."""
 
@@ -151,8 +150,8 @@ class Answer:
     def tokens(self, begin: int, end: int) -> NDArray[np.int32]:
         """Those from ``begin`` to ``end`` of prompt and answer."""
         n = len(self.prompt)
-        said = self.ids[max(begin - n, 0) : max(end - n, 0)]
-        return np.concatenate([self.prompt[begin:end], np.array(said, np.int32)])
+        said = np.array(self.ids[max(begin - n, 0) : max(end - n, 0)], np.int32)
+        return said if begin >= n else np.concatenate([self.prompt[begin:end], said])
 
     @property
     def _unlogged(self) -> bool:
@@ -207,10 +206,9 @@ class Engine:
         self.tokenizer = tokenizer
         self.stop_ids = frozenset(stop_ids)
         self._pool: PagePool = decoder.pool(decoder.context if n_tokens is None else n_tokens, kv)
-        arithmetic = (
-            f"{dispatch.table().isa} {dispatch.bf16_dot()} {decoder.context}"  # which a dynamic rope depends on
-        )
-        self._prefixes = PrefixCache(self._pool, f"{__version__} {decoder.identity} {arithmetic} {kv}")
+        arithmetic = f"{dispatch.table().isa} {dispatch.bf16_dot()}"
+        identity = f"{__version__} {decoder.identity} {arithmetic} {decoder.context} {kv}"  # a dynamic rope's context
+        self._prefixes = PrefixCache(self._pool, identity)
         self._words = -(-decoder.config.vocab_size // 32)  # of a mask of tokens
         self._most_waiting = most_waiting
         self._waiting: deque[Answer] = deque()
@@ -268,7 +266,7 @@ class Engine:
             raise BadInput(
                 f"A prompt of {len(ids):,} tokens and an answer of up to {max(most, 1):,} need {need:,.0f} MB for keys "
                 f"and values; {have:,.0f} MB are there.",
-                hint="Give more with --memory, or ask for a shorter answer.",
+                hint="Ask for a shorter answer.",
             )
         if self._most_waiting is not None and len(self._waiting) + params.n > self._most_waiting:
             raise Busy(

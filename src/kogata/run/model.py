@@ -49,8 +49,12 @@ class Model:
         self.packed = packed
         self.tokenizer = packed.tokenizer
         self.decoder = Decoder(packed, threads=threads, context=context)
-        self.engine = Engine(self.decoder, packed.tokenizer, packed.stop_ids, kv=kv)
         self._kv: PageKind = kv
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What continues this model's texts, one as long as the context at a time; made on first use."""
+        return Engine(self.decoder, self.packed.tokenizer, self.packed.stop_ids, kv=self._kv)
 
     @property
     def name(self) -> str:

@@ -31,7 +31,7 @@ from kogata.app.http.application import application
 from kogata.app.http.context import Context
 from kogata.app.http.errors import ApiError
 from kogata.app.http.guard import Rules
-from kogata.app.http.schemas import Uploaded
+from kogata.app.http.schemas.documents import Uploaded
 from kogata.errors import LockedError
 
 TEXTS = ["what is a tide", "潮位とは何か", "", "a " * 200, "the lease of the boat house"]

@@ -57,6 +57,34 @@ def complete(
     )  # fmt: skip
 
 
+def test_what_fails_behind_a_step_ends_its_call_alone(writing: Writing, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(events: list[Event]) -> None:
+        if any(isinstance(event, Piece) for event in events):
+            raise RuntimeError("a defect")
+
+    bad, good = complete(writing, broken), complete(writing, lambda events: None, max_tokens=30, ignore_eos=True)
+    with pytest.raises(RuntimeError, match="a defect"):
+        bad.result(SECONDS)
+    assert good.result(SECONDS)
+    assert complete(writing, lambda events: None, max_tokens=2).result(SECONDS), "the thread lives on"
+    assert writing._engine.idle
+    assert "a defect" in capfd.readouterr().err
+
+
+def test_a_step_that_fails_before_anything_is_in_it_ends_what_waits(
+    writing: Writing, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def failing() -> None:
+        raise RuntimeError("a defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing._engine, "step", failing)
+        with pytest.raises(RuntimeError, match="a defect"):
+            complete(writing, lambda events: None).result(SECONDS)
+    assert complete(writing, lambda events: None, max_tokens=2).result(SECONDS)
+    assert capfd.readouterr().err.count("Traceback") == 1
+
+
 def test_who_leaves_is_dropped_before_the_next_step(writing: Writing, steps: list[int]) -> None:
     came = 0
     left_at = -1

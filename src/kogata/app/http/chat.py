@@ -16,7 +16,7 @@ from kogata.app.http import written
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import (
+from kogata.app.http.schemas.writing import (
     CalledFunction,
     ChatChoice,
     ChatChunk,

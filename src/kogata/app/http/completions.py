@@ -15,7 +15,7 @@ from kogata.app.http import written
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
+from kogata.app.http.schemas.writing import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from kogata.app.serve.parts import Echo, Event, Logged, Piece
 from kogata.text.stream import Utf8Stream
 

@@ -25,7 +25,7 @@ from starlette.responses import Response, StreamingResponse
 from kogata.app.http.context import Context, context
 from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import (
+from kogata.app.http.schemas.documents import (
     Deleted,
     DocumentEntry,
     DocumentList,

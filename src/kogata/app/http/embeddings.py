@@ -13,7 +13,8 @@ from starlette.responses import Response
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import (
+from kogata.app.http.schemas.common import Usage
+from kogata.app.http.schemas.embeddings import (
     Embedding,
     EmbeddingsRequest,
     EmbeddingsResponse,
@@ -24,7 +25,6 @@ from kogata.app.http.schemas import (
     RerankedText,
     RerankRequest,
     RerankResponse,
-    Usage,
 )
 
 MOST_TEXTS = 2048

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from kogata import errors
-from kogata.app.http.schemas import ErrorBody, ErrorResponse
+from kogata.app.http.schemas.common import ErrorBody, ErrorResponse
 from kogata.app.serve.link import EngineFault, EngineGone
 
 log = logging.getLogger("kogata.serve")

@@ -10,7 +10,7 @@ import msgspec
 
 from kogata import __version__
 from kogata.app.http.endpoint import Endpoint
-from kogata.app.http.schemas import ErrorResponse
+from kogata.app.http.schemas.common import ErrorResponse
 
 _ERRORS = {
     "400": "Something in the request is not accepted; the message says what is.",

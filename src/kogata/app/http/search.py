@@ -12,7 +12,7 @@ from kogata.app.http import written
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import AskRequest, AskResponse, SearchRequest, SearchResponse
+from kogata.app.http.schemas.documents import AskRequest, AskResponse, SearchRequest, SearchResponse
 from kogata.app.serve.parts import Event, Given, Piece, Reading
 
 

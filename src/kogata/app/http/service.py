@@ -16,7 +16,8 @@ from kogata import __version__
 from kogata.app.http.context import Context, context
 from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import Health, StatusResponse
+from kogata.app.http.schemas.common import Health
+from kogata.app.http.schemas.documents import StatusResponse
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

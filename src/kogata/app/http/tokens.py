@@ -10,7 +10,7 @@ from kogata.app.http.chat import as_messages
 from kogata.app.http.context import context
 from kogata.app.http.endpoint import Endpoint, as_json
 from kogata.app.http.errors import ApiError
-from kogata.app.http.schemas import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from kogata.app.http.schemas.writing import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
 from kogata.app.http.written import spelt
 
 _decode = msgspec.msgpack.Decoder(tuple[list[int], list[bytes]]).decode

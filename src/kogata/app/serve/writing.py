@@ -243,14 +243,13 @@ class Writing:
     def _run(self) -> None:
         live: list[_Job] = []
         while True:
-            try:
-                job = self._queue.get(block=not live)
-            except queue.Empty:
+            if live and self._queue.empty():
                 live = [job for job in live if self._wanted(job)]
                 if live:
                     self._step(live)
                     live = [job for job in live if self._goes_on(job)]
                 continue
+            job = self._queue.get()
             if job is None:
                 return
             if self._taken(job):
@@ -268,11 +267,11 @@ class Writing:
                     prompt_logprobs=job.prompt_logprobs,
                     salt=job.salt,
                 )
+            job.open = list(range(len(job.answers)))
+            job.say([parts.Taken([len(prompt) for prompt in job.prompts])])
         except Exception as error:
             self._end(job, error)
             return False
-        job.open = list(range(len(job.answers)))
-        job.say([parts.Taken([len(prompt) for prompt in job.prompts])])
         return True
 
     def _wanted(self, job: _Job) -> bool:
@@ -287,12 +286,20 @@ class Writing:
             self._engine.step()
         except Exception as error:
             traceback.print_exception(error)
-            for job in live:
-                if any(answer.cached.pages for answer in job.answers):
-                    self._end(job, error)
+            in_it = [job for job in live if any(answer.cached.pages for answer in job.answers)]
+            for job in in_it or live:  # where it failed before anything was in it, the next one would fail as well
+                self._end(job, error)
 
     def _goes_on(self, job: _Job) -> bool:
-        """Tell a call what is new; whether there will be more."""
+        """Tell a call what is new; whether there will be more. What fails here ends this call alone."""
+        try:
+            return self._tell(job)
+        except Exception as error:
+            traceback.print_exception(error)
+            self._end(job, error)
+            return False
+
+    def _tell(self, job: _Job) -> bool:
         if job.future.done() and not job.future.cancelled():  # the step has failed
             return False
         events: list[parts.Event] = []
@@ -309,8 +316,10 @@ class Writing:
             job.say(events)
         elif time.monotonic() - job.told > TELL_SECONDS:
             job.say([parts.Reading(*(sum(each) for each in zip(*map(_read, job.answers), strict=True)))])
-        if not job.open and job.future.set_running_or_notify_cancel():
-            job.future.set_result(self._result(job))
+        if not job.open:
+            result = self._result(job)
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_result(result)
         return bool(job.open)
 
     def _echo(self, job: _Job, prompt: int, answer: Answer) -> list[parts.Event]:

@@ -7,6 +7,7 @@ needs. Exit codes: 0 done (or found), 1 failed, 2 bad input, 3 nothing found, 13
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,20 @@ class _Keys(click.types.StringParamType):
     """API keys: with commas between in the environment, where a key may have spaces in it."""
 
     envvar_list_splitter = ","
+
+
+class _Size(click.ParamType[int]):
+    """An amount of memory, in bytes: ``4GB``, ``512MB``; with an i between in powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(i?)b?", value.strip(), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value[:80]!r} is no amount of memory; 4GB, 1.5GB, 512MB and 2GiB are.", param, ctx)
+        return int(float(found[1]) * (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1))
 
 
 def _index_option(command: F) -> F:
@@ -85,6 +100,9 @@ def _search_options(command: F) -> F:
     return command
 
 
+_LOADING = ("kv", "context", "quantise", "memory")
+
+
 def _loading_options(whose: str = "") -> Callable[[F], F]:
     """How a model that writes is loaded; the help says whose keys and weights these are."""
 
@@ -107,6 +125,13 @@ def _loading_options(whose: str = "") -> Callable[[F], F]:
                 default="bf16",
                 show_default=True,
                 help=f"Storage of {whose}keys and values; int8 takes half the memory.",
+            ),
+            click.option(
+                "--memory",
+                type=_Size(),
+                metavar="SIZE",
+                help=f"Most that {whose}weights, keys and values take together, as 4GB. Default: half of what is "
+                "free, for keys and values.",
             ),
         ):
             command = option(command)
@@ -147,7 +172,7 @@ def _writing_options(command: F) -> F:
 
 def _split_writing(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a writing command, those of loading and of sampling apart."""
-    loading = {name: options.pop(name) for name in ("kv", "context", "quantise", "threads")}
+    loading = {name: options.pop(name) for name in (*_LOADING, "threads")}
     names = ("stop", "seed", "repetition_penalty", "min_p", "top_p", "top_k", "temperature", "max_tokens")
     sampling = {name: options.pop(name) for name in names}
     return {**options, "loading": loading, "sampling": sampling}
@@ -323,7 +348,7 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
     """
     from kogata.app.serve import command
 
-    writing = {name: options.pop(name) for name in ("kv", "context", "quantise")}
+    writing = {name: options.pop(name) for name in _LOADING}
     return command.run(paths, writing=writing, **options)
 
 

@@ -26,7 +26,7 @@ from kogata.errors import BadInput, Busy, KogataError, ModelError
 from kogata.ops import dispatch
 from kogata.ops.attend import PageKind
 from kogata.ops.sample import Row, Sampled, TokenCounts, UnusableLogits, sample
-from kogata.run.cache import PAGE, PagePool, PrefixCache
+from kogata.run.cache import PAGE, PagePool, PrefixCache, pool_bytes
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
 from kogata.run.sampling import SamplingParams
@@ -261,12 +261,14 @@ class Engine:
             )
         most = min(context, room) - len(ids) if params.max_tokens is None else params.max_tokens
         if most < 1 or len(ids) + most > room:
-            need = (len(ids) + max(most, 1)) * self._pool.nbytes_of_page / PAGE / 1e6
-            have = self._pool.n_pages * self._pool.nbytes_of_page / 1e6
+            length = len(ids) + max(most, 1)
+            need, have = (
+                pool_bytes(self.decoder.config, self._pool.kind, n) for n in (-(-length // PAGE), room // PAGE)
+            )
             raise BadInput(
-                f"A prompt of {len(ids):,} tokens and an answer of up to {max(most, 1):,} need {need:,.0f} MB for keys "
-                f"and values; {have:,.0f} MB are there.",
-                hint="Ask for a shorter answer.",
+                f"A prompt of {len(ids):,} tokens and an answer of up to {max(most, 1):,} need {need / 1e6:,.1f} MB "
+                f"for keys and values; {have / 1e6:,.1f} MB are there, enough for {room:,} tokens.",
+                hint="Give more with --memory, store them with 8 bits (--kv int8), or send less text.",
             )
         if self._most_waiting is not None and len(self._waiting) + params.n > self._most_waiting:
             raise Busy(

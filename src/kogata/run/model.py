@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from kogata.errors import BadInput
 from kogata.ops.attend import PageKind
-from kogata.run.cache import PAGE
+from kogata.plan import this_machine
+from kogata.run.cache import PAGE, pages_within, pool_bytes
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
 from kogata.run.engine import Engine
@@ -32,6 +33,11 @@ class Model:
         threads: For all kernels of this process; by default what affinity and the container's quota allow.
         context: Most tokens of a text; by default what the model was made for.
         kv: Storage of keys and values: "bf16", "int8" (half of it), or "f32".
+        memory: Bytes that weights, keys and values may take together; by default keys and values may take half of what
+            is free when they are first needed.
+
+    Raises:
+        BadInput: An option is not accepted, or the memory does not hold the weights and a page of keys and values.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class Model:
         threads: int | None = None,
         context: int | None = None,
         kv: PageKind = "bf16",
+        memory: int | None = None,
     ) -> None:
         if context is not None and not 1 <= context <= packed.config.context:
             raise BadInput(f"context is {context}; {packed.name} takes 1 to {packed.config.context:,} tokens.")
@@ -49,12 +56,30 @@ class Model:
         self.packed = packed
         self.tokenizer = packed.tokenizer
         self.decoder = Decoder(packed, threads=threads, context=context)
-        self._kv: PageKind = kv
+        page = pool_bytes(packed.config, kv, 1)
+        if memory is not None and memory < packed.nbytes + page:
+            raise BadInput(
+                f"memory is {memory / 1e6:,.1f} MB; the weights of {packed.name} take {packed.nbytes / 1e6:,.1f} MB "
+                f"and keys and values of {PAGE} tokens {page / 1e6:,.1f} MB."
+            )
+        self.kv: PageKind = kv
+        self._memory = memory
 
     @cached_property
     def engine(self) -> Engine:
         """What continues this model's texts, one as long as the context at a time; made on first use."""
-        return Engine(self.decoder, self.packed.tokenizer, self.packed.stop_ids, kv=self._kv)
+        return Engine(self.decoder, self.tokenizer, self.packed.stop_ids, kv=self.kv, n_tokens=self.room())
+
+    def room(self, n_texts: int = 1) -> int:
+        """Tokens that may have keys and values at once: so many texts as long as the context, or what memory holds."""
+        most = n_texts * -(-self.decoder.context // PAGE)
+        if self._memory is not None:
+            left = self._memory - self.packed.nbytes
+        elif (free := this_machine().available_bytes) is not None:
+            left = free // 2
+        else:
+            return most * PAGE
+        return max(pages_within(self.packed.config, self.kv, left, most), 1) * PAGE
 
     @property
     def name(self) -> str:
@@ -137,7 +162,7 @@ class Model:
         ids = np.asarray(tokens, np.int32)
         if ids.ndim != 1 or not len(ids):
             raise BadInput("logits takes the ids of a text: a list of at least one whole number.")
-        pool = self.decoder.pool(len(ids) + PAGE, self._kv)
+        pool = self.decoder.pool(len(ids) + PAGE, self.kv)
         text = CachedText()
         logits = []
         for at in range(0, len(ids), STEP_ROWS):
@@ -154,13 +179,14 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     kv: PageKind = "bf16",
+    memory: int | None = None,
 ) -> Model:
     """A model that writes.
 
     Args:
         model: A directory in Hugging Face's layout or of ``kogata convert``, a GGUF file, or a hub id.
         quantise: Storage of weights that are not ternary, as of :func:`kogata.weights.pack_decoder`.
-        threads, context, kv: As of :class:`Model`.
+        threads, context, kv, memory: As of :class:`Model`.
 
     Raises:
         ModelError: There is no such model, or it is damaged or of a kind that cannot be run.
@@ -173,4 +199,4 @@ def load(
         packed = found
     else:
         packed = pack_decoder(found, quantise=quantise)
-    return Model(packed, threads=threads, context=context, kv=kv)
+    return Model(packed, threads=threads, context=context, kv=kv, memory=memory)

@@ -23,6 +23,7 @@ class Writer(msgspec.Struct):
     kv: str = "bf16"
     context: int | None = None
     quantise: str = "auto"
+    memory: int | None = None
 
 
 class Start(msgspec.Struct, tag=True):

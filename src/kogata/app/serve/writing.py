@@ -24,8 +24,6 @@ from kogata.app.serve import parts
 from kogata.app.serve.calling import Calls, form_of_calls
 from kogata.app.serve.conversation import as_template_reads, bounded
 from kogata.errors import BadInput, ModelError
-from kogata.plan.hardware import this_machine
-from kogata.run.cache import PAGE
 from kogata.run.engine import Engine
 from kogata.run.grammar import Constraint, Grammars
 from kogata.run.model import load
@@ -38,13 +36,12 @@ if TYPE_CHECKING:
     from kogata.app.serve.messages import Writer
     from kogata.ask.answers.written import Draft
     from kogata.run.engine import Answer, TokenLogprob
-    from kogata.run.model import Model
 
 MOST_WAITING = 128
 """Answers that wait for their turn; more are refused."""
 
 MOST_TEXTS = 8
-"""The keys and values of so many texts as long as the context have room, where half of the free memory suffices."""
+"""The keys and values of so many texts as long as the context have room, where memory suffices."""
 
 TELL_SECONDS = 1.0
 """Between two reports of how far a prompt is read."""
@@ -97,11 +94,11 @@ class Writing:
 
     def __init__(self, what: Writer, threads: int | None) -> None:
         self.model = model = load(
-            what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv  # type: ignore[arg-type]
+            what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv, memory=what.memory  # type: ignore[arg-type]
         )  # fmt: skip
         self._engine = Engine(
-            model.decoder, model.tokenizer, model.packed.stop_ids, kv=what.kv,  # type: ignore[arg-type]
-            n_tokens=_room(model, what.kv), most_waiting=MOST_WAITING,
+            model.decoder, model.tokenizer, model.packed.stop_ids, kv=model.kv, n_tokens=model.room(MOST_TEXTS),
+            most_waiting=MOST_WAITING,
         )  # fmt: skip
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -373,15 +370,6 @@ class Writing:
             self._engine.drop(answer)
         if error is not None and job.future.set_running_or_notify_cancel():
             job.future.set_exception(error)
-
-
-def _room(model: Model, kv: Any) -> int:
-    """How many tokens there is memory for: at least one text as long as the context."""
-    context = model.decoder.context
-    bytes_a_token = model.decoder.pool(PAGE, kv).nbytes_of_page / PAGE
-    free = this_machine().available_bytes
-    most = MOST_TEXTS * context
-    return most if free is None else max(context, min(most, int(free / 2 / bytes_a_token)))
 
 
 def _read(answer: Answer) -> tuple[int, int]:

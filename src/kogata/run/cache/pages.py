@@ -9,6 +9,7 @@ Shapes: L layers of a group, P pages of it, B bytes of a page of one layer and h
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from kogata.config import DecoderConfig
 from kogata.errors import KogataError
 from kogata.ops.attend import PAGE_TOKENS as PAGE
-from kogata.ops.attend import PageKind, new_pages
+from kogata.ops.attend import PageKind, new_pages, page_bytes
 from kogata.ops.attend.layout import views
 
-__all__ = ["PAGE", "OutOfPages", "PageGroup", "PagePool", "Sequence"]
+__all__ = ["PAGE", "OutOfPages", "PageGroup", "PagePool", "Sequence", "pages_within", "pool_bytes"]
 
 CHUNK_PAGES = 10
 """Pages that the rows of one step (512) may touch beyond those of a window."""
@@ -172,16 +173,6 @@ class PagePool:
             counts[letter] += 1
 
     @property
-    def nbytes_of_page(self) -> int:
-        """Bytes that 64 tokens take, the whole of both groups divided fairly."""
-        return self.nbytes // max(self.n_pages, 1)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all pages."""
-        return sum(group.layers_LPHB.nbytes for group in self.groups)
-
-    @property
     def free(self) -> int:
         """Pages that nobody has, of the layers that attend to everything."""
         return self.full.free
@@ -237,6 +228,18 @@ class PagePool:
         sequence.pages.clear()
         sequence.window.clear()
         sequence.first = sequence.length = 0
+
+
+def pool_bytes(config: DecoderConfig, kind: PageKind, n_pages: int) -> int:
+    """Bytes of a :class:`PagePool` with so many pages, those of a sliding window included."""
+    sliding = config.pattern.count("W")
+    pages = (config.n_layers - sliding) * n_pages + sliding * _window_pages(config, n_pages)
+    return pages * config.n_kv_heads * page_bytes(kind, config.d_head)
+
+
+def pages_within(config: DecoderConfig, kind: PageKind, n_bytes: int, most: int) -> int:
+    """How many pages a pool of so many bytes can have: 0 to ``most``."""
+    return bisect_right(range(1, most + 1), n_bytes, key=lambda n_pages: pool_bytes(config, kind, n_pages))
 
 
 def _live_pages(window: int) -> int:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import llguidance
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kogata.app.serve.calling import Calls
+from kogata.app.serve.calling import Calls, form_of_calls
 from kogata.app.serve.parts import Called
 from kogata.text.chat import ChatTemplate
 
@@ -89,3 +92,41 @@ def test_text_is_passed_on_at_once_and_a_call_in_the_middle_is_taken_out() -> No
     assert found.calls == [Called("stop", "{}")]
     assert found.push(" <tool_call>") + found.push('{"name": "stop", "arguments": {}}') + found.flush() == ""
     assert found.calls == [Called("stop", "{}")] * 2
+
+
+NODE = {
+    "type": "object", "properties": {"next": {"$ref": "#"}, "label": {"$ref": "#/$defs/label"}},
+    "additionalProperties": False, "$defs": {"label": {"type": "integer"}},
+}  # fmt: skip
+WORD = {
+    "type": "object", "properties": {"label": {"$ref": "#/$defs/label"}, "near": {"$ref": "#/definitions/near"}},
+    "required": ["label"], "additionalProperties": False, "$defs": {"label": {"enum": ["x", "y"]}},
+    "definitions": {"near": {"type": "boolean"}},
+}  # fmt: skip
+FREE = None
+SCHEMAS: dict[str, Mapping[str, Any] | None] = {"node": NODE, "word": WORD, "free": FREE}
+labels = st.sampled_from([0, 7, "x", "z", None])
+nodes = st.recursive(
+    st.fixed_dictionaries({}, optional={"label": labels, "near": st.booleans()}),
+    lambda inner: st.fixed_dictionaries({"next": inner}, optional={"label": labels, "name": st.just("node")}),
+    max_leaves=3,
+)
+
+
+def holds(form: Mapping[str, Any], text: str) -> bool:
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(form)
+    matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar)
+    assert not matcher.is_error(), matcher.get_error()
+    raw = list(text.encode())
+    return matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting()
+
+
+@given(st.lists(st.sampled_from(list(SCHEMAS)), min_size=1, unique=True), st.sampled_from(list(SCHEMAS)), nodes)
+def test_each_tool_is_held_to_its_own_schema(offered: list[str], called: str, arguments: dict[str, Any]) -> None:
+    """References begin at the tool's own schema, and what two tools define under one name stays apart."""
+    tools = [{"function": {"name": name, "parameters": SCHEMAS[name]}} for name in offered]
+    text = json.dumps({"name": called, "arguments": arguments})
+    fits = jsonschema.Draft202012Validator(SCHEMAS[called] or {"type": "object"}).is_valid(arguments)
+    expected = called in offered and fits
+    assert holds(form_of_calls(tools, several=False), text) == expected, (offered, text)
+    assert holds(form_of_calls(tools, several=True), f"[{text}, {text}]") == expected, (offered, text)

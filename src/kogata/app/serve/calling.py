@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from kogata.app.serve.parts import Called
-from kogata.errors import BadInput
 
 MOST_CALLS = 16
 """In one answer that is held to calls."""
@@ -24,29 +23,22 @@ def form_of_calls(tools: Sequence[Mapping[str, Any]], *, several: bool) -> dict[
     Args:
         tools: As OpenAI's clients send them.
         several: Whether it is a list.
-
-    Raises:
-        BadInput: Two tools define something else under the same name.
     """
-    shared: dict[str, dict[str, Any]] = {}
-    calls = []
-    for tool in tools:
-        function = tool["function"]
-        arguments = dict(function.get("parameters") or {"type": "object"})
-        for place in ("$defs", "definitions"):  # references to them begin at the root, which is ours
-            for name, what in (arguments.pop(place, None) or {}).items():
-                if shared.setdefault(place, {}).setdefault(name, what) != what:
-                    raise BadInput(f"Two tools define {name[:100]!r} differently in {place}.")
-        calls.append(
-            {
-                "type": "object", "properties": {"name": {"const": function["name"]}, "arguments": arguments},
-                "required": ["name", "arguments"], "additionalProperties": False,
-            }
-        )  # fmt: skip
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                # With an id of its own, what a tool's schema refers to is found in it, "#" being itself.
+                "arguments": {**(tool["function"].get("parameters") or {"type": "object"}), "$id": f"tool:{i}"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for i, tool in enumerate(tools)
+    ]
     form: dict[str, Any] = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    if several:
-        form = {"type": "array", "items": form, "minItems": 1, "maxItems": MOST_CALLS}
-    return {**form, **shared}
+    return {"type": "array", "items": form, "minItems": 1, "maxItems": MOST_CALLS} if several else form
 
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"

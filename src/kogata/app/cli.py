@@ -562,6 +562,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.hint, BAD_INPUT if isinstance(error, BadInput) else FAILED)
     except OSError as error:
         _debug()
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be written now cannot be at the interpreter's end either, which would exit 120
+            _discard_stdout()
         return _fail(_os_message(error), None, FAILED)
     except Exception as error:
         _debug()

@@ -18,6 +18,7 @@ from kogata import Index
 from kogata.ask.answers import written
 from kogata.ask.answers.written import CitedText
 from kogata.errors import BadInput
+from kogata.run.cache import pool_bytes
 from kogata.run.model import Model, load
 
 TEMPLATE = (
@@ -57,10 +58,10 @@ def model(tiny_decoder: Callable[..., tuple[Path, Any]]) -> Make:
     """Makes a random model whose tokens are bytes; with ``chat`` it knows conversations."""
     plain = tiny_decoder("llama", hidden_size=64, max_position_embeddings=8192)[0]
 
-    def make(*, chat: bool = True, context: int | None = None) -> Model:
+    def make(*, chat: bool = True, **loading: Any) -> Model:
         config = {"bos_token": "<s>", "eos_token": "</s>", **({"chat_template": TEMPLATE} if chat else {})}
         (plain / "tokenizer_config.json").write_text(json.dumps(config))
-        return load(plain, context=context)
+        return load(plain, **loading)
 
     return make
 
@@ -221,6 +222,18 @@ def test_what_does_not_fit_is_refused_with_the_numbers(
 ) -> None:
     with pytest.raises(BadInput, match=said):
         written.draft(index.find(QUESTION), model(context=context), sampling=sampling)
+
+
+def test_a_prompt_is_no_longer_than_memory_holds(index: Index, model: Make) -> None:
+    free = model()
+    config, weights = free.packed.config, free.packed.nbytes
+    made = model(memory=weights + pool_bytes(config, "bf16", 14))
+    draft = written.draft(index.find(QUESTION), made)
+    longest, whole = 14 * 64, len(written.draft(index.find(QUESTION), free).ids)
+    assert made.longest == longest < whole, (made.longest, whole)
+    assert draft.params.max_tokens is not None
+    assert len(draft.ids) + draft.params.max_tokens <= longest, (len(draft.ids), draft.params.max_tokens)
+    assert made.engine.submit(draft.ids, draft.params)
 
 
 # --- conversations

@@ -189,7 +189,7 @@ def test_whatever_is_written_validates(writers: dict[str, Writer]) -> None:
     with patch.object(grammar, "try_out", lambda text: None):  # these are harmless, and a process each takes time
         check()
     print(counts)
-    assert counts["valid"] > 30
+    assert counts["valid"] > counts["refused"] + counts["without end"]
 
 
 PATTERNS = [r"\d{3}-[a-zé]{2,5}/x", "a\nb|c", r"(?i)yes|no", "[ぁ-ん]+", r"(?:[a-zé]+,){2}\S", '"[^"]*"', "^abc$", ""]

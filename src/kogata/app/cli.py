@@ -50,7 +50,8 @@ class _Size(click.ParamType[int]):
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(i?)b?", value.strip(), re.IGNORECASE)
         if found is None:
             self.fail(f"{value[:80]!r} is no amount of memory; 4GB, 1.5GB, 512MB and 2GiB are.", param, ctx)
-        return int(float(found[1]) * (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1))
+        n_bytes = int(float(found[1]) * (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1))
+        return min(n_bytes, 1 << 62)  # more than there is anywhere, and no more than a message holds
 
 
 def _index_option(command: F) -> F:
@@ -562,10 +563,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.hint, BAD_INPUT if isinstance(error, BadInput) else FAILED)
     except OSError as error:
         _debug()
-        try:
-            sys.stdout.flush()
-        except OSError:  # what could not be written now cannot be at the interpreter's end either, which would exit 120
-            _discard_stdout()
         return _fail(_os_message(error), None, FAILED)
     except Exception as error:
         _debug()
@@ -594,6 +591,10 @@ def _run(args: list[str]) -> int:
 
 
 def _fail(message: str, hint: str | None, code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # what cannot be written now cannot be at the interpreter's end, which would exit 120
+        _discard_stdout()
     _say(f"error: {message}")
     if hint:
         _say(f"       {hint}")

@@ -34,7 +34,7 @@ class Model:
         context: Most tokens of a text; by default what the model was made for.
         kv: Storage of keys and values: "bf16", "int8" (half of it), or "f32".
         memory: Bytes that weights, keys and values may take together; by default keys and values may take half of what
-            is free when they are first needed.
+            is free when the model is loaded.
 
     Raises:
         BadInput: An option is not accepted, or the memory does not hold the weights and a page of keys and values.
@@ -63,7 +63,10 @@ class Model:
                 f"and keys and values of {PAGE} tokens {page / 1e6:,.1f} MB."
             )
         self.kv: PageKind = kv
-        self._memory = memory
+        free = this_machine().available_bytes
+        self._for_pages = None if free is None else free // 2
+        if memory is not None:
+            self._for_pages = memory - packed.nbytes
 
     @cached_property
     def engine(self) -> Engine:
@@ -73,13 +76,14 @@ class Model:
     def room(self, n_texts: int = 1) -> int:
         """Tokens that may have keys and values at once: so many texts as long as the context, or what memory holds."""
         most = n_texts * -(-self.decoder.context // PAGE)
-        if self._memory is not None:
-            left = self._memory - self.packed.nbytes
-        elif (free := this_machine().available_bytes) is not None:
-            left = free // 2
-        else:
+        if self._for_pages is None:
             return most * PAGE
-        return max(pages_within(self.packed.config, self.kv, left, most), 1) * PAGE
+        return max(pages_within(self.packed.config, self.kv, self._for_pages, most), 1) * PAGE
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of one text, prompt and answer: what the context takes, where memory holds it."""
+        return min(self.decoder.context, self.room())
 
     @property
     def name(self) -> str:

@@ -196,7 +196,7 @@ def draft(
             has the numbers.
     """
     query = sources.found.query if question is None else question
-    context = model.decoder.context
+    context = model.longest
     wording = _IN_JAPANESE if _JAPANESE.search(query) else _ENGLISH
     asked = {"temperature": 0.0, **(sampling or {})}
     wanted = SamplingParams(**asked).max_tokens  # checked before anything is counted

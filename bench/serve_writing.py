@@ -7,8 +7,8 @@ The model is a published shape with random ternary weights, converted; what it w
 and an answer has exactly so many tokens. Streams: OpenAI's server-sent events over HTTP, prompts of 32 tokens, all
 different; the rate is all tokens of all streams over the time from the first request to the last token. First tokens: a
 prompt that nobody sent before, the same again, and that prompt with 256 tokens more, as a conversation that goes on.
-Where the server has `--cache-dir`, the prompt is sent once more after a restart. Three rounds, everything in turn;
-medians. The client runs on the same cores.
+Three rounds, everything in turn; medians. Then the last prompt is sent to a server with `--cache-dir`, and once more
+after a restart of that. The client runs on the same cores.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ import numpy as np
 
 import _decoders
 import _facts
-from _server import KOGATA, kogata_serve, post, resident_mb, running
+from _server import kogata_serve, post, resident_mb, running
 
 PORT, ROUNDS, STREAMS = 8433, 3, 8
 SHORT, MORE = 32, 256
@@ -84,7 +83,7 @@ def together(prompts: list[list[int]], n_tokens: int) -> float:
     return sum(answer.tokens for answer in answers) / (time.perf_counter() - began)
 
 
-def measured(command: list[str], given: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
+def measured(command: list[str], cache_dir: Path, given: argparse.Namespace, vocabulary: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
 
     def text(n_tokens: int) -> list[int]:
@@ -105,10 +104,11 @@ def measured(command: list[str], given: argparse.Namespace, vocabulary: int) -> 
             for name, one in (("new", prompt), ("again", prompt), ("goes on", prompt + text(MORE))):
                 waits.setdefault(name, []).append(first(one))
         memory = resident_mb(PORT)
-    if "--cache-dir" in command:
-        with running(command, PORT, "/health"):
+    keeping = [*command, "--cache-dir", str(cache_dir)]
+    for name in ("new, kept", "restarted"):
+        with running(keeping, PORT, "/health"):
             together([text(SHORT)], 4)
-            waits["after a restart"] = [first(prompt)]
+            waits[name] = [first(prompt)]
     new = statistics.median(one.first for one in waits["new"])
     return {
         "start_s": started,
@@ -149,15 +149,12 @@ def main() -> None:
     else:
         model = str(_decoders.converted(given.shape))
         vocabulary, context = _decoders.config(given.shape).vocab_size, given.prompt + 1024
-    options = subprocess.run([*KOGATA, "serve", "--help"], check=True, capture_output=True, text=True).stdout
     with tempfile.TemporaryDirectory(prefix="kogata-bench-") as scratch:
         nothing = Path(scratch) / "nothing"  # else Kogata's own documentation would be indexed meanwhile
         nothing.mkdir()
         command = kogata_serve(PORT, Path(scratch) / "index.sqlite", nothing)
         command += ["--writer", model, "--context", str(context)]
-        if "--cache-dir" in options:
-            command += ["--cache-dir", f"{scratch}/prefixes"]
-        figures = measured(command, given, vocabulary)
+        figures = measured(command, Path(scratch) / "prefixes", given, vocabulary)
     show(figures, given)
     if given.shape != "tiny":
         _facts.write(f"serve_writing_{given.shape}", {"prompt": given.prompt, "tokens": given.tokens, **figures})

@@ -8,69 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cached_texts import assert_no_page_is_lost, every_model, greedy, prompt, said
 
-from kogata.run.cache import pool_bytes
-from kogata.run.decoder import Decoder
+from kogata.run.cache import PageStore, pool_bytes
 from kogata.run.engine import Answer, Engine
 from kogata.run.sampling import SamplingParams
-from kogata.weights import DecoderCheckpoint, load_decoder
-from kogata.weights.packed import pack_decoder
-
-Tiny = Callable[..., tuple[Path, Any]]
-MODELS: dict[str, dict[str, Any]] = {
-    "bitnet": {"kind": "bitnet", "hidden_size": 64},
-    "gemma3": {
-        "kind": "gemma3_text", "hidden_size": 32, "head_dim": 16, "sliding_window": 70, "sliding_window_pattern": 2,
-        "query_pre_attn_scalar": 20,
-    },
-    "all windows": {
-        "kind": "gemma3_text", "hidden_size": 32, "head_dim": 16, "sliding_window": 64, "query_pre_attn_scalar": 20,
-        "layer_types": ["sliding_attention"] * 3,
-    },
-}  # fmt: skip
-WITH_FULL = ["bitnet", "gemma3"]
-
-
-@pytest.fixture
-def model(tiny_decoder: Tiny, request: pytest.FixtureRequest) -> Callable[..., Engine]:
-    directory, _ = tiny_decoder(max_position_embeddings=1024, **MODELS[request.param])
-    checkpoint = load_decoder(directory)
-    assert isinstance(checkpoint, DecoderCheckpoint)
-    decoder = Decoder(pack_decoder(checkpoint))
-
-    def make(**settings: Any) -> Engine:
-        return Engine(decoder, checkpoint.tokenizer, **settings)
-
-    return make
-
-
-every_model = pytest.mark.parametrize("model", list(MODELS), indirect=True)
-
-
-def prompt(seed: int, n: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, n).astype(np.int32)
-
-
-def greedy(max_tokens: int, **params: Any) -> SamplingParams:
-    return SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=True, logprobs=2, **params)
-
-
-def said(engine: Engine, ids: np.ndarray, params: SamplingParams, **settings: Any) -> tuple[Answer, list[Any]]:
-    """One answer and all its pieces, log-probabilities included: equal only where the logits are, bit for bit."""
-    (answer,) = engine.submit(ids, params, **settings)
-    return answer, [piece for _, piece in engine.run([answer])]
-
-
-def assert_no_page_is_lost(engine: Engine) -> None:
-    assert engine.idle
-    for group in engine._pool.groups:
-        assert group.held == 0, "no text has a page"
-        assert sum(group._texts) == 0
-        assert group.evictable == sum(kept > 0 for kept in group._kept)
-    engine._prefixes.clear()
-    for group in engine._pool.groups:
-        assert group.free == group.n_pages
-        assert sorted([*group._freed, *range(group._fresh, group.n_pages)]) == list(range(group.n_pages))
 
 
 @every_model
@@ -207,10 +149,14 @@ def test_a_window_holds_only_its_pages(model: Callable[..., Engine]) -> None:
 
 @every_model
 @pytest.mark.parametrize("seed", range(6))
-def test_any_order_of_coming_going_and_leaving(model: Callable[..., Engine], seed: int) -> None:
+@pytest.mark.parametrize("disk", [False, True])
+def test_any_order_of_coming_going_and_leaving(
+    model: Callable[..., Engine], seed: int, disk: bool, tmp_path: Path
+) -> None:
     """Random schedules in little memory: whoever stays to the end says what it says alone."""
     random = np.random.default_rng(seed)
-    one = model(n_tokens=int(random.choice([640, 1024, 2048])), kv=str(random.choice(["bf16", "int8"])))
+    store = PageStore(tmp_path / "pages", 3_000_000) if disk else None
+    one = model(n_tokens=int(random.choice([640, 1024, 2048])), kv=str(random.choice(["bf16", "int8"])), store=store)
     fresh = lambda: model(kv=one._pool.kind)  # noqa: E731
     texts: list[np.ndarray] = [prompt(0, 130)]
     asked: list[tuple[Answer, np.ndarray, SamplingParams, bool]] = []

@@ -88,7 +88,7 @@ def test_a_bound_changes_no_answer(tiny_decoder: Tiny) -> None:
 
 
 @pytest.mark.parametrize("told", ["4", "4XB", "-1GB", "1e9GB", "GB", "", "4 5GB", "１GB"])
-def test_what_is_no_amount_of_memory_is_refused(told: str) -> None:
+def test_what_is_no_size_is_refused(told: str) -> None:
     ran = CliRunner().invoke(cli, ["run", "tiny", "once", "--memory", told])
     assert ran.exit_code == 2, ran.output
     assert "4GB, 1.5GB, 512MB and 2GiB are" in ran.output, ran.output

@@ -40,7 +40,7 @@ class _Keys(click.types.StringParamType):
 
 
 class _Size(click.ParamType[int]):
-    """An amount of memory, in bytes: ``4GB``, ``512MB``; with an i between in powers of 1024."""
+    """An amount of memory or disk, in bytes: ``4GB``, ``512MB``; with an i between in powers of 1024."""
 
     name = "size"
 
@@ -49,7 +49,7 @@ class _Size(click.ParamType[int]):
             return value
         found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kmgt])(i?)b?", value.strip(), re.IGNORECASE)
         if found is None:
-            self.fail(f"{value[:80]!r} is no amount of memory; 4GB, 1.5GB, 512MB and 2GiB are.", param, ctx)
+            self.fail(f"{value[:80]!r} is no size; 4GB, 1.5GB, 512MB and 2GiB are.", param, ctx)
         n_bytes = int(float(found[1]) * (1024 if found[3] else 1000) ** ("kmgt".index(found[2].lower()) + 1))
         return min(n_bytes, 1 << 62)  # more than there is anywhere, and no more than a message holds
 
@@ -101,7 +101,7 @@ def _search_options(command: F) -> F:
     return command
 
 
-_LOADING = ("kv", "context", "quantise", "memory")
+_LOADING = ("kv", "context", "quantise", "memory", "cache_dir", "cache_size")
 
 
 def _loading_options(whose: str = "") -> Callable[[F], F]:
@@ -109,6 +109,20 @@ def _loading_options(whose: str = "") -> Callable[[F], F]:
 
     def add(command: F) -> F:
         for option in (
+            click.option(
+                "--cache-size",
+                type=_Size(),
+                default="10GB",
+                show_default=True,
+                metavar="SIZE",
+                help="Most that the --cache-dir takes; what was not used for longest goes first.",
+            ),
+            click.option(
+                "--cache-dir",
+                metavar="DIR",
+                help="Keep in this folder what was read of prompts: one that begins alike starts at once, also after a "
+                "restart.",
+            ),
             click.option(
                 "--quantize",
                 "quantise",

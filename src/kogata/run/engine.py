@@ -26,7 +26,7 @@ from kogata.errors import BadInput, Busy, KogataError, ModelError
 from kogata.ops import dispatch
 from kogata.ops.attend import PageKind
 from kogata.ops.sample import Row, Sampled, TokenCounts, UnusableLogits, sample
-from kogata.run.cache import PAGE, PagePool, PrefixCache, pool_bytes
+from kogata.run.cache import PAGE, PagePool, PageStore, PrefixCache, pool_bytes
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
 from kogata.run.sampling import SamplingParams
@@ -190,6 +190,7 @@ class Engine:
         kv: How keys and values are stored.
         n_tokens: Room for this many tokens of all texts together; by default one text as long as the context.
         most_waiting: Answers that may wait for their turn; None for any number.
+        store: Where what is computed of texts is kept, beyond the life of the engine; None for nowhere.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class Engine:
         kv: PageKind = "bf16",
         n_tokens: int | None = None,
         most_waiting: int | None = None,
+        store: PageStore | None = None,
     ) -> None:
         self.decoder = decoder
         self.tokenizer = tokenizer
@@ -208,7 +210,8 @@ class Engine:
         self._pool: PagePool = decoder.pool(decoder.context if n_tokens is None else n_tokens, kv)
         arithmetic = f"{dispatch.table().isa} {dispatch.bf16_dot()}"
         identity = f"{__version__} {decoder.identity} {arithmetic} {decoder.context} {kv}"  # a dynamic rope's context
-        self._prefixes = PrefixCache(self._pool, identity)
+        self._prefixes = PrefixCache(self._pool, identity, store)
+        self._store = store
         self._words = -(-decoder.config.vocab_size // 32)  # of a mask of tokens
         self._most_waiting = most_waiting
         self._waiting: deque[Answer] = deque()
@@ -338,6 +341,12 @@ class Engine:
         while taken < len(self._running) or (room > 0 and self._take_in()):
             answer = self._running[taken]
             missing = answer.length - answer.cached.length
+            if missing > 1 and (on_disk := self._on_disk(answer)):
+                if not self._find_room(answer, (answer.cached.length // PAGE + len(on_disk)) * PAGE):
+                    break
+                if self._load(answer, on_disk):
+                    taken += 1
+                    continue
             rows = 1 if missing == 1 else min(missing, max(room, 0), LOGGED_ROWS if answer._unlogged else STEP_ROWS)
             taken += 1
             if rows == 0:
@@ -368,6 +377,21 @@ class Engine:
         answer.links = [self._prefixes.root(answer.salt)]
         self._running.append(self._waiting.popleft())
         return True
+
+    def _on_disk(self, answer: Answer) -> list[bytes]:
+        """The links of a text's next pages on disk: as many as a step computes, and not the last token's."""
+        if self._store is None or answer._unlogged:
+            return []
+        self._remember(answer, ends=False)
+        return self._prefixes.on_disk(answer.tokens(0, answer.length - 1), answer.links, STEP_ROWS // PAGE)
+
+    def _load(self, answer: Answer, links: list[bytes]) -> bool:
+        """Take these pages of a text from disk, for which there is room; whether any could be read."""
+        before = answer.cached.length
+        self._prefixes.load(answer.cached, links)
+        if not answer.ids:
+            answer.reused += answer.cached.length - before
+        return answer.cached.length > before
 
     def _fits(self, answer: Answer) -> bool:
         """Whether all of a text and the beginning of its answer have room, and those that run can go on a while."""

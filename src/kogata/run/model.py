@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kogata.errors import BadInput
 from kogata.ops.attend import PageKind
 from kogata.plan import this_machine
-from kogata.run.cache import PAGE, pages_within, pool_bytes
+from kogata.run.cache import PAGE, PageStore, pages_within, pool_bytes
 from kogata.run.cache import Sequence as CachedText
 from kogata.run.decoder import STEP_ROWS, Decoder, Step
 from kogata.run.engine import Engine
@@ -35,9 +35,16 @@ class Model:
         kv: Storage of keys and values: "bf16", "int8" (half of it), or "f32".
         memory: Bytes that weights, keys and values may take together; by default keys and values may take half of what
             is free when the model is loaded.
+        cache_dir: A folder in which what was read of texts is kept, for the next time that a text begins alike, also
+            in another process. Nobody else may write to it.
+        cache_size: Most bytes of it; by default 10 GB.
+
+    Attributes:
+        store: That folder, or None.
 
     Raises:
-        BadInput: An option is not accepted, or the memory does not hold the weights and a page of keys and values.
+        BadInput: An option is not accepted, the memory does not hold the weights and a page of keys and values, or the
+            folder cannot be used.
     """
 
     def __init__(
@@ -48,6 +55,8 @@ class Model:
         context: int | None = None,
         kv: PageKind = "bf16",
         memory: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_size: int | None = None,
     ) -> None:
         if context is not None and not 1 <= context <= packed.config.context:
             raise BadInput(f"context is {context}; {packed.name} takes 1 to {packed.config.context:,} tokens.")
@@ -67,11 +76,14 @@ class Model:
         self._for_pages = None if free is None else free // 2
         if memory is not None:
             self._for_pages = memory - packed.nbytes
+        self.store = None if cache_dir is None else PageStore(cache_dir, cache_size)
 
     @cached_property
     def engine(self) -> Engine:
         """What continues this model's texts, one as long as the context at a time; made on first use."""
-        return Engine(self.decoder, self.tokenizer, self.packed.stop_ids, kv=self.kv, n_tokens=self.room())
+        return Engine(
+            self.decoder, self.tokenizer, self.packed.stop_ids, kv=self.kv, n_tokens=self.room(), store=self.store
+        )  # fmt: skip
 
     def room(self, n_texts: int = 1) -> int:
         """Tokens that may have keys and values at once: so many texts as long as the context, or what memory holds."""
@@ -184,13 +196,15 @@ def load(
     context: int | None = None,
     kv: PageKind = "bf16",
     memory: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_size: int | None = None,
 ) -> Model:
     """A model that writes.
 
     Args:
         model: A directory in Hugging Face's layout or of ``kogata convert``, a GGUF file, or a hub id.
         quantise: Storage of weights that are not ternary, as of :func:`kogata.weights.pack_decoder`.
-        threads, context, kv, memory: As of :class:`Model`.
+        threads, context, kv, memory, cache_dir, cache_size: As of :class:`Model`.
 
     Raises:
         ModelError: There is no such model, or it is damaged or of a kind that cannot be run.
@@ -203,4 +217,6 @@ def load(
         packed = found
     else:
         packed = pack_decoder(found, quantise=quantise)
-    return Model(packed, threads=threads, context=context, kv=kv, memory=memory)
+    return Model(
+        packed, threads=threads, context=context, kv=kv, memory=memory, cache_dir=cache_dir, cache_size=cache_size
+    )

@@ -24,6 +24,8 @@ class Writer(msgspec.Struct):
     context: int | None = None
     quantise: str = "auto"
     memory: int | None = None
+    cache_dir: str | None = None
+    cache_size: int | None = None
 
 
 class Start(msgspec.Struct, tag=True):

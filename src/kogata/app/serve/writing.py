@@ -94,20 +94,23 @@ class Writing:
 
     def __init__(self, what: Writer, threads: int | None) -> None:
         self.model = model = load(
-            what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv, memory=what.memory  # type: ignore[arg-type]
+            what.model, quantise=what.quantise, threads=threads, context=what.context, kv=what.kv, memory=what.memory,  # type: ignore[arg-type]
+            cache_dir=what.cache_dir, cache_size=what.cache_size,
         )  # fmt: skip
         self._engine = Engine(
             model.decoder, model.tokenizer, model.packed.stop_ids, kv=model.kv, n_tokens=model.room(MOST_TEXTS),
-            most_waiting=MOST_WAITING,
+            most_waiting=MOST_WAITING, store=model.store,
         )  # fmt: skip
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread after the step it is at."""
+        """Ends the thread after the step it is at, and keeps what it has read."""
         self._queue.put(None)
         self._thread.join()
+        if self.model.store is not None:
+            self.model.store.close()
 
     # --- calls, each in a thread of its own
 

@@ -134,6 +134,10 @@ class PageGroup:
         if scales is not None:
             scales[..., n_tokens:] = 0
 
+    def fill(self, page: int, data_B: NDArray[np.uint8]) -> None:
+        """Put into a page what ``layers_LPHB[:, page]`` of another pool was."""
+        self.layers_LPHB[:, page] = data_B.reshape(self.layers_LPHB[:, page].shape)
+
     def _release(self, page: int) -> None:
         self.free += 1
         self._freed.append(page)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kogata.run.cache.disk import PageStore
 from kogata.run.cache.pages import PAGE, PagePool, Sequence
 
 __all__ = ["PrefixCache"]
@@ -48,10 +49,12 @@ class PrefixCache:
     Args:
         pool: Whose pages.
         identity: Whatever decides the keys and values of a text besides its tokens.
+        store: Where full pages are kept as well; None for nowhere.
     """
 
-    def __init__(self, pool: PagePool, identity: str) -> None:
+    def __init__(self, pool: PagePool, identity: str, store: PageStore | None = None) -> None:
         self._pool = pool
+        self._store = store
         self._identity = identity.encode()
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the least recently used first
         self._children: dict[bytes, list[bytes]] = {}
@@ -97,6 +100,7 @@ class PrefixCache:
         while len(links) * PAGE <= text.length:
             place = len(links) - 1
             links.append(self._add(text, links[-1], tokens[place * PAGE : (place + 1) * PAGE], place))
+            self._put(text, links[-1], place)
             added = True
         if ends and text.length:
             place = (text.length - 1) // PAGE
@@ -104,6 +108,46 @@ class PrefixCache:
             added = True
         if added:
             self._used(links[1:])
+        if ends and self._store is not None:
+            self._store.used(links[1:])
+
+    def on_disk(self, tokens: Ints, links: list[bytes], most: int) -> list[bytes]:
+        """The links of a text's next pages, as far as the disk has them.
+
+        Args:
+            tokens: All of the text that may be taken from there.
+            links: Of its full pages so far, the root first.
+            most: Pages.
+        """
+        found = [links[-1]]
+        while self._store is not None and len(found) <= most:
+            begin = (len(links) + len(found) - 2) * PAGE
+            if begin + PAGE > len(tokens):
+                break
+            link = _link(found[-1], tokens[begin : begin + PAGE])
+            if link not in self._store:
+                break
+            found.append(link)
+        return found[1:]
+
+    def load(self, text: Sequence, links: list[bytes]) -> None:
+        """Take a text's next pages from the disk, up to the first that cannot be read; its length grows by them.
+
+        Args:
+            text: It has room for them. Where its last page is not full, what was computed of it is the same.
+            links: Theirs, as :meth:`on_disk` gave them.
+        """
+        pool, store = self._pool, self._store
+        assert store is not None, "on_disk found them there"
+        for link in links:
+            place = text.length // PAGE
+            data = store.get(link, sum(group.nbytes_of_page for group in pool.groups))
+            if data is None:
+                return
+            pool.full.fill(text.pages[place], data[: pool.full.nbytes_of_page])
+            if pool.window is not None:
+                pool.window.fill(text.window[place], data[pool.full.nbytes_of_page :])
+            text.length = (place + 1) * PAGE
 
     def make_room(self, text: Sequence, length: int) -> bool:
         """Throw out what is needed for ``length`` tokens of a text; whether they fit now."""
@@ -115,6 +159,16 @@ class PrefixCache:
         """Forget everything."""
         for link in list(self._entries):
             self._drop(link)
+
+    def _put(self, text: Sequence, link: bytes, place: int) -> None:
+        """Keep a full page on disk, unless its window's part was given back already."""
+        pool = self._pool
+        if self._store is None or link in self._store or (pool.window is not None and place < text.first):
+            return
+        parts = [pool.full.layers_LPHB[:, text.pages[place]]]
+        if pool.window is not None:
+            parts.append(pool.window.layers_LPHB[:, text.window[place]])
+        self._store.put(link, parts)
 
     def _deepest(self, parent: bytes, begin: int, tokens: Ints) -> tuple[bytes, _Entry, int] | None:
         """The entry behind ``parent`` of which a text can take most tokens, and how many."""

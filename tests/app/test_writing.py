@@ -54,6 +54,15 @@ def test_json(run: Run, plain: Path) -> None:
     assert found["model"] == plain.name
 
 
+def test_a_prompt_is_known_after_a_restart(run: Run, plain: Path, tmp_path: Path) -> None:
+    arguments = "run", plain, "abc " * 25, "--max-tokens", 5, "--json", "--temperature", 0
+    alone, first, again = (
+        json.loads(run(*arguments, *more).out) for more in ([], *[["--cache-dir", tmp_path / "kept"]] * 2)
+    )
+    assert first["text"] == again["text"] == alone["text"]
+    assert [found["usage"]["cached_tokens"] for found in (alone, first, again)] == [0, 0, 64]
+
+
 def test_prompts_come_from_arguments_files_and_pipes(
     run: Run, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +113,13 @@ def test_what_is_refused(run: Run, plain: Path, arguments: list[str], said: str)
     assert result.code == 2
     assert result.out == ""
     assert re.search(said, result.err), result.err
+
+
+def test_a_folder_for_prefixes_that_cannot_be_used(run: Run, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = run("run", plain, "Once", "--cache-dir", tmp_path / "file")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{tmp_path / 'file'} is a file; prefixes need a directory." in refused.err
 
 
 def test_no_model(run: Run, plain: Path, tmp_path: Path) -> None:

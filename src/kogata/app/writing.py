@@ -35,20 +35,23 @@ class Timing:
 
     Attributes:
         prompt_tokens, tokens: Read and written.
+        cached_tokens: Of the prompt, those that were known already.
         first: Seconds until the first token was there.
         seconds: Until the last one was.
     """
 
     prompt_tokens: int
     tokens: int = 0
+    cached_tokens: int = 0
     first: float = 0.0
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
+        read = self.prompt_tokens - self.cached_tokens
         return {
-            "prompt_tokens": self.prompt_tokens, "completion_tokens": self.tokens,
+            "prompt_tokens": self.prompt_tokens, "cached_tokens": self.cached_tokens, "completion_tokens": self.tokens,
             "first_token_seconds": round(self.first, 4), "seconds": round(self.seconds, 4),
-            "prompt_tokens_per_second": round(self.prompt_tokens / self.first, 2) if self.first else None,
+            "prompt_tokens_per_second": round(read / self.first, 2) if self.first else None,
             "tokens_per_second": self.rate,
         }  # fmt: skip
 
@@ -61,7 +64,8 @@ class Timing:
     def line(self) -> str:
         """For a person."""
         rate = "" if self.rate is None else f", then {self.rate:,.1f} tokens/s"
-        return f"[{self.prompt_tokens:,} + {self.tokens:,} tokens; first after {self.first:.2f} s{rate}]"
+        known = f" ({self.cached_tokens:,} of them known)" if self.cached_tokens else ""
+        return f"[{self.prompt_tokens:,}{known} + {self.tokens:,} tokens; first after {self.first:.2f} s{rate}]"
 
 
 class Writer:
@@ -87,7 +91,7 @@ class Writer:
                 if not answer.ids:
                     self._reading(answer.prefilled, len(prompt), now)
                 elif timing.first == 0.0:
-                    timing.first = now
+                    timing.first, timing.cached_tokens = now, answer.reused
                     self._clear()
                 timing.tokens, timing.seconds = len(answer.ids), now
                 while answer.pieces:

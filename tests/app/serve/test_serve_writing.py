@@ -502,18 +502,30 @@ def test_an_engine_that_dies_ends_its_streams_with_an_error_and_comes_back(tmp_p
         server.stop()
 
 
-def test_two_keys_never_share_a_prefix_and_one_does(tmp_path: Path) -> None:
-    keys = ("first-key-of-two", "second-key-of-two")
-    server = Server(tmp_path, "--writer", "tiny", environment={"KOGATA_API_KEY": ",".join(keys)})
+@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGKILL])
+def test_two_keys_never_share_a_prefix_and_one_does(tmp_path: Path, how: signal.Signals | None) -> None:
+    """Nor after a restart, where prefixes are kept on disk, whichever way the server ended."""
+    keys, kept = ("first-key-of-two", "second-key-of-two"), tmp_path / "kept"
+    body = {"prompt": PROMPT * 60, "max_tokens": 3, "temperature": 0}
+
+    def started() -> Server:
+        options = ("--writer", "tiny", "--cache-dir", kept)
+        return Server(tmp_path, *options, environment={"KOGATA_API_KEY": ",".join(keys)})
+
+    def asked(key: str) -> tuple[str, int]:
+        server.http.headers["authorization"] = f"Bearer {key}"
+        found = server.post("/v1/completions", body).json()
+        return found["choices"][0]["text"], found["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    server = started()
     try:
-        body = {"prompt": PROMPT * 60, "max_tokens": 3, "temperature": 0}
-
-        def asked(key: str) -> tuple[str, int]:
-            server.http.headers["authorization"] = f"Bearer {key}"
-            found = server.post("/v1/completions", body).json()
-            return found["choices"][0]["text"], found["usage"]["prompt_tokens_details"]["cached_tokens"]
-
-        first, others, again = asked(keys[0]), asked(keys[1]), asked(keys[0])
+        first = asked(keys[0])
+        if how is not None:
+            if how is signal.SIGKILL:
+                until(lambda: len(list(kept.glob("*.page"))) >= 2, "its first pages are kept")
+            server.stop(how)
+            server = started()
+        others, again = asked(keys[1]), asked(keys[0])
         assert (first[1], others[1]) == (0, 0)
         assert again[1] > 64
         assert first[0] == others[0] == again[0]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from local_hub import Hub
 
 from gguf_writer import write_gguf
 from kogata.errors import ModelError
@@ -71,31 +71,10 @@ def test_what_is_not_cached_cannot_be_had_offline(cached: Path, name: str) -> No
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """A hub with one model; what is fetched of it is listed."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    fetched: list[str] = []
-
-    def refuse(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("not cached")
-
-    def download(hub_id: str, name: str, *, local_files_only: bool = False, **_: object) -> str:
-        if local_files_only:
-            refuse()
-        if name not in FILES:
-            error = EntryNotFoundError.__new__(EntryNotFoundError)
-            Exception.__init__(error, "no such file")
-            raise error
-        fetched.append(name)
-        return str(tmp_path / name)
-
-    listed = SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in FILES])
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: listed)
-    return fetched
+def several(local_hub: Hub) -> Hub:
+    """A hub with one model of several files."""
+    local_hub.models["a/b"] = {name: f"{name} ".encode() * 1000 for name in FILES}
+    return local_hub
 
 
 @pytest.mark.parametrize(
@@ -113,16 +92,20 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         ),
     ],
 )
-def test_which_files_are_fetched(hub: list[str], tmp_path: Path, name: str, files: list[str]) -> None:
-    assert gguf_hub.fetch(name, "") == tmp_path / files[0]
-    assert hub == files
+def test_which_files_are_fetched(several: Hub, name: str, files: list[str]) -> None:
+    found = gguf_hub.fetch(name, "")
+    assert found.read_bytes() == several.models["a/b"][files[0]]
+    assert found.as_posix().endswith("/" + files[0])
+    assert several.asked == [(file, 0) for file in files]
+    assert gguf_hub.fetch(name, "") == found
+    assert len(several.asked) == len(files), "once here, nothing is asked for"
 
 
-def test_what_is_not_there_is_answered_with_what_is(hub: list[str]) -> None:
+def test_what_is_not_there_is_answered_with_what_is(several: Hub) -> None:
     with pytest.raises(ModelError, match=r"has no file of the kind 'Q4_K'; name one of BF16/.*, model-Q4_K_M\.gguf, "):
         gguf_hub.fetch("a/b:Q4_K", "")
     with pytest.raises(ModelError, match=r"has several files of the kind 'x'; name one of a-x\.gguf, b-x\.gguf\."):
         gguf_hub.fetch("a/b:x", "")
     with pytest.raises(ModelError, match="has no such file"):
         gguf_hub.fetch("a/b/c.gguf", "")
-    assert hub == []
+    assert several.asked == []

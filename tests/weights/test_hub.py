@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from local_hub import LARGE, Hub
 
 from kogata.errors import ModelError
 from kogata.weights import hub, load_decoder, load_encoder
@@ -119,26 +120,13 @@ def test_decoders_come_from_the_cache_too(tiny_decoder: Tiny, tmp_path: Path) ->
     assert "someone/writer lacks tokenizer.json" in run("someone/writer", "load_decoder", **offline)[0]
 
 
-def test_everything_that_is_read_is_fetched(monkeypatch: pytest.MonkeyPatch, tiny_decoder: Tiny) -> None:
-    import huggingface_hub
-    from huggingface_hub.utils import filter_repo_objects
-
+def test_everything_that_is_read_is_fetched(local_hub: Hub, tiny_decoder: Tiny) -> None:
     model, _ = tiny_decoder("llama")
-    asked = {}
-
-    def fetch(hub_id: str, local_files_only: bool = False, **how: Any) -> str:
-        if local_files_only:
-            raise FileNotFoundError
-        asked.update(how)
-        return str(model)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    assert load_decoder("a/b").name == "a/b"
-    read = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
-    read += ["model.safetensors.index.json", "model-00001-of-00002.safetensors"]
+    there = {path.name: path.read_bytes() for path in model.iterdir()}
     others = ["pytorch_model.bin", "modeling_x.py", "README.md", "onnx/config.json", "original/consolidated.00.pth"]
-    patterns = {"allow_patterns": asked["allow_patterns"], "ignore_patterns": asked["ignore_patterns"]}
-    assert list(filter_repo_objects([*read, *others], **patterns)) == read
+    local_hub.models["a/b"] = there | dict.fromkeys(others, b"not this")
+    assert load_decoder("a/b").name == "a/b"
+    assert sorted({name for name, _ in local_hub.asked}) == sorted(there)
 
 
 @pytest.mark.slow
@@ -150,30 +138,30 @@ def test_an_address_that_swallows_everything_does_not_hang(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
-    [("RepositoryNotFoundError", "There is no model a/b"), ("GatedRepoError", "asks for its terms")],
+    ("status", "message"), [(404, "There is no model a/b"), (403, "asks for its terms"), (401, "asks for its terms")]
 )
-def test_what_the_hub_says_is_passed_on(monkeypatch: pytest.MonkeyPatch, error: str, message: str) -> None:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    def refuse(*_: object, local_files_only: bool = False, **__: object) -> str:
-        kind = errors.LocalEntryNotFoundError if local_files_only else getattr(errors, error)
-        made = kind.__new__(kind)
-        Exception.__init__(made, "refused")
-        raise made
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+@pytest.mark.parametrize("name", ["a/b", "a/b:Q8_0"])
+def test_what_the_hub_says_is_passed_on(local_hub: Hub, status: int, message: str, name: str) -> None:
+    local_hub.refused["a/b"] = status
     with pytest.raises(ModelError, match=message):
-        load_encoder("a/b")
+        load_decoder(name)
 
 
-def test_a_full_disk_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_run_is_refused_before_its_weights_are_fetched(local_hub: Hub) -> None:
+    config = b'{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}'
+    local_hub.models["a/b"] = {"config.json": config, "model.safetensors": bytes(LARGE), "tokenizer.json": b"{}"}
+    with pytest.raises(ModelError, match=r"The architecture 'mamba' cannot be run; Kogata runs .*llama"):
+        load_decoder("a/b")
+    assert local_hub.sent("model.safetensors") == []
+
+
+def test_a_full_disk_is_no_traceback(local_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def refuse(*_: object, **__: object) -> str:
         raise OSError(28, "No space left on device")
 
+    local_hub.models["a/b"] = {"config.json": b"{}"}
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(ModelError, match=r"could not be fetched.*No space left"):
         load_encoder("a/b")

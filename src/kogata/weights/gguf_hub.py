@@ -6,17 +6,19 @@ llama.cpp, Ollama and vLLM have it), and the file itself, ``owner/name/file.gguf
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from kogata.errors import ModelError
-from kogata.weights import hub
+from kogata.weights import download, hub
+from kogata.weights.download import Progress
 from kogata.weights.gguf_file import parts_of
 
 _FILE = re.compile(r"((?:[^/:]+)/(?:[^/:]+))[/:](.+\.gguf)", re.IGNORECASE)
 _TAG = re.compile(r"((?:[^/:]+)/(?:[^/:]+)):([A-Za-z0-9][\w.-]{0,63})")
+_PART = re.compile(r"-\d{5}-of-\d{5}$")
+_STORAGE = re.compile(r"(I?Q|TQ|BF|F|MXFP)\d\w*", re.IGNORECASE)
 _MOST_LISTED = 20
 
 
@@ -42,7 +44,7 @@ def only_file(directory: Path) -> Path | None:
     if any((directory / name).exists() for name in ("config.json", "kogata.json")):
         return None
     try:
-        whole = _wholes(path.name for path in directory.glob("*.gguf"))
+        whole = wholes(path.name for path in directory.glob("*.gguf"))
     except OSError:
         return None
     if len(whole) > 1:
@@ -56,63 +58,99 @@ def is_gguf_id(source: str) -> bool:
     return found is not None and hub.is_hub_id(found[1]) and not {"", ".", ".."} & set(found[2].split("/"))
 
 
-def fetch(source: str, offline_hint: str) -> Path:
+def split_id(source: str) -> tuple[str, str]:
+    """A name that :func:`is_gguf_id` takes: the hub id, and its file's name or, without its end, the storage."""
+    found = _FILE.fullmatch(source) or _TAG.fullmatch(source)
+    assert found is not None, "is_gguf_id told so"
+    return found[1], found[2]
+
+
+def cached(source: str) -> Path | None:
+    """A GGUF file of a hub model, if the cache has it and all its parts."""
+    hub_id, which = split_id(source)
+    directory = hub.snapshot(hub_id)
+    if directory is None:
+        return None
+    names = [path.relative_to(directory).as_posix() for path in directory.rglob("*.gguf")]
+    whole = [whole_of(which)] if which.lower().endswith(".gguf") else of_tag(wholes(names), which)
+    if len(whole) == 1 and all(part.exists() for part in parts_of(directory / whole[0])):
+        return directory / whole[0]
+    return None
+
+
+def fetch(source: str, offline_hint: str, progress: Progress | None = None) -> Path:
     """A GGUF file of a hub model, asked for over the network only if the cache does not have it.
 
     Args:
         source: ``owner/name:Q8_0``, ``owner/name/file.gguf`` or ``owner/name:file.gguf``.
         offline_hint: What to do where the hub cannot be reached.
+        progress: Told how far the download is; without it the hub's own bar is drawn.
 
     Raises:
         ModelError: There is no such model or file, or it is not in the cache while the hub is out of reach.
     """
-    named = _FILE.fullmatch(source)
-    if named is not None:
-        return _fetch_file(named[1], named[2], offline_hint)
-    tagged = _TAG.fullmatch(source)
-    assert tagged is not None, "is_gguf_id told so"
-    hub_id, tag = tagged[1], tagged[2]
-    from huggingface_hub import HfApi, snapshot_download
-
-    with contextlib.suppress(OSError):
-        cached = Path(snapshot_download(hub_id, local_files_only=True))
-        whole = _of_tag(_wholes(path.relative_to(cached).as_posix() for path in cached.rglob("*.gguf")), tag)
-        if len(whole) == 1 and all(part.exists() for part in parts_of(cached / whole[0])):
-            return cached / whole[0]
+    if (found := cached(source)) is not None:
+        return found
+    hub_id, which = split_id(source)
     with hub.refusals(hub_id, offline_hint):
-        files = HfApi().model_info(hub_id, timeout=hub.SECONDS_TO_ANSWER).siblings or []
-    present = _wholes(file.rfilename for file in files)
-    matching = _of_tag(present, tag)
-    if len(matching) != 1:
-        if not present:
-            raise ModelError(f"The model {hub_id} has no GGUF files on the hub.")
-        which = "several files" if matching else "no file"
-        raise ModelError(
-            f"The model {hub_id} has {which} of the kind {tag!r}; name one of {_listed(matching or present)}."
-        )
-    return _fetch_file(hub_id, matching[0], offline_hint)
+        return _download(hub_id, which, progress)
 
 
-def _fetch_file(hub_id: str, name: str, offline_hint: str) -> Path:
+def _download(hub_id: str, which: str, progress: Progress | None) -> Path:
     """The file, or the first of those that it was split into, once all are there."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
 
-    parts = [part.as_posix() for part in parts_of(Path(name))]
-    with contextlib.suppress(OSError):
-        first, *_ = [Path(hf_hub_download(hub_id, part, local_files_only=True)) for part in parts]
-        return first
-    with hub.refusals(hub_id, offline_hint):
+    info = HfApi().model_info(hub_id, files_metadata=True, timeout=hub.SECONDS_TO_ANSWER)
+    siblings = info.siblings or []
+    present = [file.rfilename for file in siblings]
+    parts = [part.as_posix() for part in parts_of(Path(_chosen(hub_id, which, present)))]
+    if absent := [part for part in parts if part not in present]:
+        raise ModelError(
+            f"The model {hub_id} has no such file on the Hugging Face hub: {absent[0]}.",
+            hint=f"It has {_listed(wholes(present))}." if wholes(present) else None,
+        )
+    with download.without_bars(), download.shown(hub_id, progress) as tell:
+        large = download.large_files(siblings, parts)
+        download.fetch_large(hub_id, info.sha or "main", large, tell)
         first, *_ = [Path(hf_hub_download(hub_id, part, etag_timeout=hub.SECONDS_TO_ANSWER)) for part in parts]
         return first
 
 
-def _wholes(names: Iterable[str]) -> list[str]:
+def _chosen(hub_id: str, which: str, present: list[str]) -> str:
+    """The name of the file that is meant."""
+    if which.lower().endswith(".gguf"):
+        return whole_of(which)
+    whole = wholes(present)
+    matching = of_tag(whole, which)
+    if len(matching) == 1:
+        return matching[0]
+    if not whole:
+        raise ModelError(f"The model {hub_id} has no GGUF files on the hub.")
+    found = "several files" if matching else "no file"
+    raise ModelError(f"The model {hub_id} has {found} of the kind {which!r}; name one of {_listed(matching or whole)}.")
+
+
+def whole_of(name: str) -> str:
+    """The name of a GGUF file; of a split one that of the first part."""
+    return parts_of(Path(name))[0].as_posix()
+
+
+def typed(hub_id: str, name: str, names: Iterable[str]) -> str:
+    """What is typed for a GGUF file: its storage where that says which of ``names`` it is, else the file."""
+    stem = _PART.sub("", Path(name).stem)
+    tag = re.split(r"[-.]", stem)[-1]
+    if _STORAGE.fullmatch(tag) and of_tag(wholes(names), tag) == [name]:
+        return f"{hub_id}:{tag}"
+    return f"{hub_id}/{name}"
+
+
+def wholes(names: Iterable[str]) -> list[str]:
     """The names of GGUF files of language models: of a split one the first part, and no image encoders."""
     found = (name for name in names if name.lower().endswith(".gguf") and "mmproj" not in name.lower())
     return sorted(name for name in found if parts_of(Path(name))[0] == Path(name))
 
 
-def _of_tag(names: Iterable[str], tag: str) -> list[str]:
+def of_tag(names: Iterable[str], tag: str) -> list[str]:
     """Those that end with a storage: ``model-Q8_0.gguf``, ``model.q8_0-00001-of-00002.gguf``, ``Q8_0/model.gguf``."""
     end = re.compile(rf"(^|.*[-._/]){re.escape(tag)}((-\d{{5}}-of-\d{{5}})?\.gguf|/.*)", re.IGNORECASE)
     return [name for name in names if end.fullmatch(name)]

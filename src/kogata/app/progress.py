@@ -1,4 +1,4 @@
-"""How far an indexing run is: one line that is redrawn on a terminal, a line now and then elsewhere. On stderr."""
+"""How far something is: one line that is redrawn on a terminal, a line now and then elsewhere. On stderr."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import shutil
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Protocol, Self
 
 from kogata.app.terminal import cells, count, human_bytes, human_time
 
@@ -59,8 +61,8 @@ class Pace:
         return (1 - now) * (last - first) / (now - before)
 
 
-class ProgressLine:
-    """Callback for :meth:`kogata.Index.add`; a context manager that leaves a clean line behind.
+class _Line:
+    """A line on a terminal, or lines elsewhere; a context manager that leaves nothing half-drawn behind.
 
     Args:
         quiet: Say nothing unless on a terminal (for ``--json``).
@@ -71,20 +73,91 @@ class ProgressLine:
         self._stream = sys.stderr if stream is None else stream
         self._redraws = self._stream.isatty()
         self._silent = quiet and not self._redraws
-        self._phase: str | None = ""
-        self._words = self._meaning = 0.0
-        self._files = 0
         self._drawn = 0.0
         self._on_screen = False
         self._pace = Pace()
 
-    def __enter__(self) -> ProgressLine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._on_screen:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._on_screen = False
+
+    def _due(self, now: float, new: bool) -> bool:
+        """Whether it is time for another drawing, or line."""
+        due = new or now - self._drawn >= (_REDRAW if self._redraws else _SAY)
+        if due:
+            self._drawn = now
+        return due
+
+    def _put(self, line: str) -> None:
+        """Draw a line, or say it."""
+        if self._redraws:
+            line = "\r" + line[: _columns()] + "\x1b[K"
+        self._stream.write(line if self._redraws else line + "\n")
+        self._stream.flush()
+        self._on_screen = self._redraws
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """So much of a total, for :class:`Pace`."""
+
+    done: int
+    total: int
+    phase: str | None = None
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+class Meter(_Line):
+    """Callback with so much of a total: what is done, a bar, and the time that is left.
+
+    Args:
+        what: What is going on.
+        shown: How an amount is written.
+        quiet, stream: As of the other line.
+    """
+
+    def __init__(
+        self, what: str, *, shown: Callable[[int], str] = "{:,}".format, quiet: bool = False,
+        stream: IO[str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(quiet=quiet, stream=stream)
+        self._what, self._shown = what, shown
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        event = _Counted(done, total)
+        self._pace.seen(event, now)
+        if self._silent or not self._due(now, new=done >= total):
+            return
+        left = self._pace.left()
+        tail = "" if left is None else f"  {human_time(left)} left"
+        line = f"{self._what}  {self._shown(done)} of {self._shown(total)}"
+        room = _columns() - cells(line) - cells(tail) - 2
+        if self._redraws and room >= 8:
+            line += "  " + _bar(_share(event), min(room, _LONGEST_BAR))
+        self._put(line + tail)
+
+
+class ProgressLine(_Line):
+    """Callback for :meth:`kogata.Index.add`."""
+
+    def __init__(self, *, quiet: bool = False, stream: IO[str] | None = None) -> None:
+        super().__init__(quiet=quiet, stream=stream)
+        self._phase: str | None = ""
+        self._words = self._meaning = 0.0
+        self._files = 0
 
     def __call__(self, event: Step) -> None:
         if self._silent:
@@ -101,41 +174,24 @@ class ProgressLine:
             self._words, self._meaning = 1.0, share
         if event.phase == "done":
             self.clear()
-        elif self._redraws:
-            if new_phase or now - self._drawn >= _REDRAW:
-                self._drawn = now
-                self._draw(event)
-        elif new_phase or now - self._drawn >= _SAY:
-            self._drawn = now
-            self._stream.write(self._said(event, new_phase) + "\n")
-            self._stream.flush()
+        elif self._due(now, new_phase):
+            self._put(self._drawing(event) if self._redraws else self._said(event, new_phase))
 
-    def clear(self) -> None:
-        """Take the line away."""
-        if self._on_screen:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-            self._on_screen = False
-
-    def _draw(self, event: Step) -> None:
-        columns = shutil.get_terminal_size().columns - 1  # the last column would wrap on some terminals
+    def _drawing(self, event: Step) -> str:
         if event.phase == "counting":
-            line = f"Counting files  {event.done:,}"
-        else:
-            figures = f"words {self._words * 100:.0f} %  meaning {self._meaning * 100:.0f} %"
-            left = self._pace.left()
-            tail = "" if left is None else f"{human_time(left)} left"
-            head = f"Indexing {count(self._files, 'file')}  "
-            line = figures + ("  " + tail if tail else "")
-            room = columns - cells(line) - 2
-            if room - cells(head) >= 12:
-                line, room = head + line, room - cells(head)
-            if room >= 8:
-                bar = _bar(_share(event), min(room, _LONGEST_BAR))
-                line = line[: len(line) - len(tail)].rstrip() + "  " + bar + ("  " + tail if tail else "")
-        self._stream.write("\r" + line[:columns] + "\x1b[K")
-        self._stream.flush()
-        self._on_screen = True
+            return f"Counting files  {event.done:,}"
+        figures = f"words {self._words * 100:.0f} %  meaning {self._meaning * 100:.0f} %"
+        left = self._pace.left()
+        tail = "" if left is None else f"{human_time(left)} left"
+        head = f"Indexing {count(self._files, 'file')}  "
+        line = figures + ("  " + tail if tail else "")
+        room = _columns() - cells(line) - 2
+        if room - cells(head) >= 12:
+            line, room = head + line, room - cells(head)
+        if room >= 8:
+            bar = _bar(_share(event), min(room, _LONGEST_BAR))
+            line = line[: len(line) - len(tail)].rstrip() + "  " + bar + ("  " + tail if tail else "")
+        return line
 
     def _said(self, event: Step, new_phase: bool) -> str:
         if event.phase == "counting":
@@ -146,6 +202,10 @@ class ProgressLine:
             size = f" ({human_bytes(event.bytes_total)})" if event.bytes_total else ""
             return f"words: {event.done:,} of {count(event.total, 'file')}{size}{tail}"
         return f"meaning: {event.done:,} of {count(event.total, 'passage')}{tail}"
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns - 1  # the last one would wrap on some terminals
 
 
 def _share(event: Step) -> float:

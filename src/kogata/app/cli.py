@@ -292,7 +292,7 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
     Examples:
       kogata ask "Where does Kogata keep its index?"
       kogata ask 満潮は一日に何回ありますか --path ~/papers
-      kogata ask --writer microsoft/bitnet-b1.58-2B-4T "What do the two leases have in common?"
+      kogata ask --writer bitnet-2b "What do the two leases have in common?"
       kogata ask --json "Who signed the contract?" | jq .citations
 
     Exit code 3: not found in these documents.
@@ -355,7 +355,7 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
     Examples:
       kogata serve ~/papers
       kogata serve --port 9000
-      kogata serve --writer microsoft/bitnet-b1.58-2B-4T     /v1/chat/completions as well
+      kogata serve --writer bitnet-2b    /v1/chat/completions as well
       kogata serve --host 0.0.0.0        for a phone in the same network: open the printed address
       curl http://127.0.0.1:8420/v1/ask -H 'Content-Type: application/json' -d '{"query": "what is a tide"}'
 
@@ -378,14 +378,14 @@ def serve(paths: tuple[str, ...], **options: Any) -> int:
 def run(model: str, prompt: tuple[str, ...], files: tuple[str, ...], **options: Any) -> int:
     """Let a model answer or continue a text.
 
-    MODEL is a folder in Hugging Face's layout, a GGUF file or a hub id: Llama, Qwen 2 and 3, Gemma 3, BitNet b1.58 and
-    other ternary models. Without one, or as "tiny", a demonstration that comes along continues a story. A model that
-    has a chat template gets the prompt as a question; others continue it.
+    MODEL is a short name (kogata models lists them), a folder in Hugging Face's layout, a GGUF file or a hub id: Llama,
+    Qwen 2 and 3, Gemma 3, BitNet b1.58 and other ternary models. Without one, or as "tiny", a demonstration that comes
+    along continues a story. A model that has a chat template gets the prompt as a question; others continue it.
 
     \b
     Examples:
       kogata run "Once upon a time"
-      kogata run microsoft/bitnet-b1.58-2B-4T "Why is the sky blue?"
+      kogata run bitnet-2b "Why is the sky blue?"
       kogata run ./model --raw --max-tokens 100 "Once upon a time"
       kogata run ./model -f report.txt "Sum this up in three sentences."
       git diff | kogata run ./model --system "Write a commit message."
@@ -408,7 +408,7 @@ def chat(model: str, **options: Any) -> int:
 
     \b
     Examples:
-      kogata chat microsoft/bitnet-b1.58-2B-4T
+      kogata chat bitnet-2b
       kogata chat ./model --system "Answer in Japanese." --temperature 0
 
     Ctrl-C stops an answer, Ctrl-D ends the conversation.
@@ -449,7 +449,7 @@ def convert(model: str, directory: str, **options: Any) -> int:
 
     \b
     Examples:
-      kogata convert microsoft/bitnet-b1.58-2B-4T ./bitnet
+      kogata convert bitnet-2b ./bitnet
       kogata convert meta-llama/Llama-3.2-1B ./llama --quantize int4
 
     The folder can be carried to any machine. Give it to kogata run and kogata chat as MODEL.
@@ -457,6 +457,73 @@ def convert(model: str, directory: str, **options: Any) -> int:
     from kogata.app import writing
 
     return writing.convert(model, directory, **options)
+
+
+@cli.group(invoke_without_command=True)
+@_json_option
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> int | None:
+    """List, fetch and remove models.
+
+    Without a command it lists: what was fetched, and what is recommended, with the short name that every command
+    takes as MODEL. Models of the Hugging Face hub lie in its own cache, which other programs share.
+
+    \b
+    Examples:
+      kogata models
+      kogata models fetch bitnet-2b
+      kogata models fetch unsloth/Qwen3-0.6B-GGUF:Q8_0
+      kogata models remove bitnet-2b
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    from kogata.app import models as listing
+
+    return listing.show(as_json=as_json)
+
+
+@models.command("list")
+@_json_option
+def list_models(as_json: bool) -> int:
+    """List what was fetched and what is recommended."""
+    from kogata.app import models as listing
+
+    return listing.show(as_json=as_json)
+
+
+@models.command("fetch")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_json_option
+def fetch_models(names: tuple[str, ...], as_json: bool) -> int:
+    """Fetch models from the Hugging Face hub.
+
+    A download that was broken off goes on where it stopped. What is here already is not fetched again.
+
+    \b
+    Examples:
+      kogata models fetch bitnet-2b
+      kogata models fetch Qwen/Qwen3-0.6B
+      kogata models fetch unsloth/Qwen3-0.6B-GGUF:Q8_0
+    """
+    from kogata.app import models as listing
+
+    return listing.fetch(names, as_json=as_json)
+
+
+@models.command("remove")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json_option
+def remove_models(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
+    """Take fetched models off the disk.
+
+    \b
+    Example:
+      kogata models remove bitnet-2b
+    """
+    from kogata.app import models as listing
+
+    return listing.remove(names, yes=yes, as_json=as_json)
 
 
 @cli.command()

@@ -263,8 +263,10 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
     Raises:
         KogataError: The model cannot be read, or the directory not be written.
     """
+    from kogata.app.models import fetch_with_progress
     from kogata.weights import convert_decoder
 
+    fetch_with_progress(model, "writer", quiet=as_json)
     began = time.perf_counter()
     if sys.stderr.isatty() and not as_json:
         sys.stderr.write("\x1b[2mpacking …\x1b[0m")
@@ -330,8 +332,10 @@ def _messages(system: str | None, turns: Sequence[tuple[str, str]]) -> list[dict
 
 
 def _load(model: str, loading: Mapping[str, Any]) -> Model:
+    from kogata.app.models import fetch_with_progress
     from kogata.run.model import load
 
+    fetch_with_progress(model, "writer", quiet=not sys.stderr.isatty())
     began = time.perf_counter()
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[2mloading the model …\x1b[0m")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from kogata.app.models import fetch_with_progress
 from kogata.app.progress import ProgressLine
 from kogata.app.serve.link import Link
 from kogata.app.serve.messages import Progress, Start, Writer
@@ -85,6 +86,8 @@ def run(
     for path in options.paths:
         if not os.path.lexists(os.path.expanduser(path)):
             raise BadInput(f"There is no file or folder {path}.")
+    if writer is not None:
+        fetch_with_progress(writer, "writer", quiet=log != "text")
     listener = _bound(options.host, options.port)
     _log_to_stderr(options.log)
     with listener, ProgressLine(quiet=log != "text") as line:

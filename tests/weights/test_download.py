@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_hub import LARGE, Hub
 
 from kogata.errors import ModelError
-from kogata.weights import download, fetch, load_decoder
+from kogata.weights import download, fetch, gguf_hub, load_decoder
 from kogata.weights.recommended import RECOMMENDED, Recommended
 
 Tiny = Callable[..., tuple[Path, Any]]
@@ -150,6 +151,55 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(
     with pytest.raises(ModelError, match=r"a/b takes 3,000,000 bytes more on disk, and 2,999,999 bytes are free"):
         fetched(model)
     assert model.asked == []
+
+
+def test_room_is_asked_for_what_is_not_here_yet(
+    local_hub: Hub, tiny_decoder: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that is whole takes no more room: with just enough for the second one, the download goes on."""
+    directory, made = tiny_decoder("llama", hidden_size=64)
+    (directory / "model.safetensors").unlink()
+    made.save_pretrained(directory, max_shard_size="150KB")
+    files = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+    shards = sorted(name for name in files if name.startswith("model-"))
+    assert len(shards) > 1
+    assert all(len(files[name]) > LARGE for name in shards)
+    local_hub.models["a/b"] = files
+    sizes = [len(files[name]) for name in shards]
+    stop = sum(len(data) for name, data in files.items() if name not in shards) + sizes[0] + 1
+
+    def interrupt(done: int, total: int) -> None:
+        if done >= stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch("a/b", "writer", interrupt)
+    parts = sum(path.stat().st_size for path in download.model_folder("a/b").glob("blobs/*.incomplete"))
+    left = sum(sizes[1:]) - parts
+    print("shards", sizes, "of which here", sizes[0], "and a part of", parts)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("", (), {"free": left})())
+    fetch("a/b", "writer", lambda *_: None)
+    assert local_hub.sent(shards[0]) == [0]
+    assert load_decoder("a/b").name == "a/b"
+
+
+def test_a_caller_without_a_bar_gets_the_clients(model: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    gguf_hub.fetch("a/b:Q8_0", "")
+    drawn = capfd.readouterr().err
+    print(drawn)
+    assert "a/b" in drawn
+    assert "3.00M/3.00M" in drawn
+    assert NAME not in drawn, "no second bar, of the client's own download"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../model.gguf", "a/../../model.gguf", "/model.gguf", "a\\..\\model.gguf", "C:model.gguf", "a//b.gguf", "./a"],
+)
+def test_names_that_lead_out_of_the_folder_are_not_fetched_here(name: str) -> None:
+    files = [RepoSibling(rfilename=one, size=1, lfs=BlobLfsInfo(1, "c" * 64, 130)) for one in (name, "a/model.gguf")]
+    found = download.large_files(files, [name, "a/model.gguf"])
+    assert [file.name for file in found] == ["a/model.gguf"]
 
 
 def test_two_processes_fetch_a_file_once(model: Hub, tmp_path: Path) -> None:

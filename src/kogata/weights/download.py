@@ -52,13 +52,22 @@ class LargeFile(NamedTuple):
 
 
 def large_files(siblings: Sequence[RepoSibling], wanted: Sequence[str]) -> list[LargeFile]:
-    """Those of the files of a model that are fetched here; the others are small, and left to the client."""
+    """Those of the files of a model that are fetched here.
+
+    The others are left to the client: small ones, and names that lead out of the model's folder, which it refuses.
+    """
     names = set(wanted)
     return [
         LargeFile(file.rfilename, file.lfs.size, file.lfs.sha256)
         for file in siblings
-        if file.rfilename in names and file.lfs is not None and _SHA256.fullmatch(file.lfs.sha256)
-    ]
+        if file.rfilename in names and _stays(file.rfilename)
+        and file.lfs is not None and _SHA256.fullmatch(file.lfs.sha256)
+    ]  # fmt: skip
+
+
+def _stays(name: str) -> bool:
+    """Whether a file of this name lies inside the folder it is put into, on any system."""
+    return not ({"", ".", ".."} & set(re.split(r"[/\\]", name)) or ":" in name)
 
 
 def model_folder(hub_id: str) -> Path:
@@ -110,7 +119,7 @@ def fetch_large(hub_id: str, commit: str, files: Sequence[LargeFile], progress: 
     folder = model_folder(hub_id)
     total = sum(file.size for file in files) + other
     absent = [file for file in files if not _present(folder, commit, file)]
-    check_room(hub_id, absent)
+    check_room(hub_id, commit, files)
     for file in absent:
         _write_note(folder, file)
     before = here = total - sum(file.size for file in absent)
@@ -130,14 +139,15 @@ def fetch_large(hub_id: str, commit: str, files: Sequence[LargeFile], progress: 
         progress(here, total)
 
 
-def check_room(hub_id: str, files: Sequence[LargeFile]) -> None:
-    """Whether the disk takes files, less what is here of them.
+def check_room(hub_id: str, commit: str, files: Sequence[LargeFile]) -> None:
+    """Whether the disk takes files of a commit, less what is here of them.
 
     Raises:
         ModelError: It does not.
     """
     folder = model_folder(hub_id)
-    needed = sum(file.size - _size(part_of(folder, file.sha256)) for file in files)
+    absent = [file for file in files if not _present(folder, commit, file)]
+    needed = sum(file.size - _size(part_of(folder, file.sha256)) for file in absent)
     there = next((parent for parent in folder.parents if parent.exists()), None)
     free = shutil.disk_usage(there).free if there is not None else needed
     if needed > free:

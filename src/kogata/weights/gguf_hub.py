@@ -109,9 +109,10 @@ def _download(hub_id: str, which: str, progress: Progress | None) -> Path:
             f"The model {hub_id} has no such file on the Hugging Face hub: {absent[0]}.",
             hint=f"It has {_listed(wholes(present))}." if wholes(present) else None,
         )
-    with download.without_bars(), download.shown(hub_id, progress) as tell:
+    with download.shown(hub_id, progress) as tell:
         large = download.large_files(siblings, parts)
         download.fetch_large(hub_id, info.sha or "main", large, tell)
+    with download.without_bars():
         first, *_ = [Path(hf_hub_download(hub_id, part, etag_timeout=hub.SECONDS_TO_ANSWER)) for part in parts]
         return first
 

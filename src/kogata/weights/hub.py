@@ -100,15 +100,17 @@ def _download(hub_id: str, progress: Progress | None) -> Path:
     names = [file.rfilename for file in siblings]
     wanted = list(download.helpers().filter_repo_objects(names, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
     large = download.large_files(siblings, wanted)
-    download.check_room(hub_id, large)
+    commit = info.sha or "main"
+    download.check_room(hub_id, commit, large)
     later = [glob.escape(file.name) for file in large]
+    get = partial(snapshot_download, hub_id, allow_patterns=_WANTED, etag_timeout=SECONDS_TO_ANSWER)
     with download.without_bars():
-        get = partial(snapshot_download, hub_id, allow_patterns=_WANTED, etag_timeout=SECONDS_TO_ANSWER)
         directory = Path(get(ignore_patterns=[*_UNWANTED, *later]))
-        check_architecture(directory)
-        other = sum(file.size or 0 for file in siblings if file.rfilename in wanted and file.lfs is None)
-        with download.shown(hub_id, progress) as tell:
-            download.fetch_large(hub_id, info.sha or "main", large, tell, other=other)
+    check_architecture(directory)
+    other = sum(file.size or 0 for file in siblings if file.rfilename in wanted and file.lfs is None)
+    with download.shown(hub_id, progress) as tell:
+        download.fetch_large(hub_id, commit, large, tell, other=other)
+    with download.without_bars():
         return Path(get(ignore_patterns=_UNWANTED))
 
 

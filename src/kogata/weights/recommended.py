@@ -58,7 +58,7 @@ RECOMMENDED = (
             "many languages; ternary, stored at 16 bits"),
     _on_hub("qwen3-0.6b", "Qwen/Qwen3-0.6B", "Apache-2.0", 1.5, 1.7, "many languages, Japanese too; small"),
     _on_hub("qwen3-1.7b", "Qwen/Qwen3-1.7B", "Apache-2.0", 4.1, 3.9, "many languages, Japanese too; better, slower"),
-    _on_hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2", 2.5, 2.6, "eight European languages",
+    _on_hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2", 2.5, 2.6, "eight languages, not Japanese",
             gated=True),
     _on_hub("gemma-3-1b", "google/gemma-3-1b-it", "Gemma", 2.0, 2.1, "answers in English; long texts", gated=True),
     Recommended("default", None, "embedder", "MIT", 0, 130_000_000, False, "search in many languages; 4 bits"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from local_hub import Hub, running
 
 os.environ["TORCHDYNAMO_DISABLE"] = "1"  # transformers' BitNet would be compiled otherwise
 
@@ -28,6 +30,20 @@ def byte_tokenizer() -> str:
     made.add_special_tokens([AddedToken(text, special=True) for text in ("<s>", "</s>", "<user>", "<end>")])
     made.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 258)])
     return made.to_str()
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub that this process asks instead of the real one, and an empty cache for it in ``tmp_path / "hub"``."""
+    from huggingface_hub import constants
+
+    with running(Hub()) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield hub
 
 
 @pytest.fixture

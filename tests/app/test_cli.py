@@ -15,7 +15,7 @@ from kogata import __version__
 from kogata.app import cli, commands
 from kogata.ask.store.lock import WriterLock
 
-COMMANDS = ["index", "search", "ask", "serve", "run", "chat", "convert", "status", "forget", "mcp", "doctor"]
+COMMANDS = ["index", "search", "ask", "serve", "run", "chat", "convert", "models", "status", "forget", "mcp", "doctor"]
 
 
 @pytest.fixture

@@ -57,8 +57,9 @@ def test_what_is_not_a_model(tmp_path: Path, model: Path) -> None:
     refused(tmp_path, "is not a model: it has no config.json")
     refused(tmp_path / "none", "There is no model")
     refused(model / "model.safetensors", "is a file; a model is the directory")
-    for name in ("defualt", "", "a b", "/no/such/place", "../x", "a\0b", "x" * 5000, "https://hf.co/a/b"):
+    for name in ("", "a b", "/no/such/place", "../x", "a\0b", "x" * 5000, "https://hf.co/a/b"):
         assert "microsoft/bitnet-b1.58-2B-4T" in str(refused(name, "There is no model").hint)
+    assert "Is bitnet-2b meant?" in str(refused("bitnet2b", "There is no model").hint)
 
 
 def test_encoders_and_decoders_are_told_apart(model: Path, tiny: Tiny) -> None:

@@ -18,11 +18,11 @@ import pytest
 from huggingface_hub.hf_api import BlobLfsInfo, RepoSibling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from local_hub import LARGE, Hub
 
 from kogata.errors import ModelError
 from kogata.weights import download, fetch, gguf_hub, load_decoder
 from kogata.weights.recommended import RECOMMENDED, Recommended
+from local_hub import LARGE, Hub
 
 Tiny = Callable[..., tuple[Path, Any]]
 SIZE = 3_000_000

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_hub import Hub
 
 from gguf_writer import write_gguf
 from kogata.errors import ModelError
 from kogata.weights import gguf_hub, load_decoder
+from local_hub import Hub
 
 Tiny = Callable[..., tuple[Path, Any]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

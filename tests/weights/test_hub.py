@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_hub import LARGE, Hub
 
 from kogata.errors import ModelError
 from kogata.weights import hub, load_decoder, load_encoder
+from local_hub import LARGE, Hub
 
 Tiny = Callable[..., tuple[Path, Any]]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_hub import Hub
 
 from kogata.errors import BadInput, ModelError
 from kogata.weights import download, fetch, load_decoder, stored
 from kogata.weights.recommended import RECOMMENDED, Recommended
+from local_hub import Hub
 
 Tiny = Callable[..., tuple[Path, Any]]
 A, B = b"a" * 50_000, b"b" * 70_000
@@ -24,7 +24,7 @@ def hub(local_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
         "README.md": b"read", "m-Q8_0.gguf": A, "m-Q4_0.gguf": B, "same-F16.gguf": B,
         "m-BF16-00001-of-00002.gguf": b"1" * 20_000, "m-BF16-00002-of-00002.gguf": b"2" * 30_000,
     }  # fmt: skip
-    monkeypatch.setattr(download, "_WAITS", ())
+    monkeypatch.setattr(download, "_WAITS", (0.0,))
     return local_hub
 
 
@@ -66,7 +66,7 @@ def test_files_are_listed_and_removed_one_by_one(hub: Hub) -> None:
 
 
 def test_what_is_half_fetched_says_so_and_can_be_removed(hub: Hub) -> None:
-    hub.cut = [30_000]
+    hub.cut = [30_000, 0]
     with pytest.raises(ModelError, match="30,000 bytes of 50,000 bytes are here"):
         get("some/ggufs:Q8_0")
     assert listed() == [("some/ggufs:Q8_0", 30_000, 20_000)]
@@ -76,7 +76,7 @@ def test_what_is_half_fetched_says_so_and_can_be_removed(hub: Hub) -> None:
 
 
 def test_what_another_process_fetches_is_not_removed(hub: Hub) -> None:
-    hub.cut = [30_000]
+    hub.cut = [30_000, 0]
     with pytest.raises(ModelError):
         get("some/ggufs:Q8_0")
     (pending,) = download.pending(download.model_folder("some/ggufs"))
@@ -88,9 +88,7 @@ def test_what_another_process_fetches_is_not_removed(hub: Hub) -> None:
     assert listed() == [("some/ggufs:Q8_0", 30_000, 20_000)]
 
 
-def test_whole_models_of_both_kinds(
-    hub: Hub, tiny_decoder: Tiny, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whole_models_of_both_kinds(hub: Hub, tiny_decoder: Tiny, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, directory in (("a/writer", tiny_decoder("llama")[0]), ("a/embedder", tiny("bert")[0])):
         hub.models[name] = {path.name: path.read_bytes() for path in directory.iterdir()}
     hub.models["a/picture"] = {"config.json": b'{"model_type": "vit"}', "model.safetensors": A}
@@ -104,7 +102,8 @@ def test_whole_models_of_both_kinds(
     assert {name: (one.kind, one.missing) for name, one in found.items()} == {
         "a/embedder": ("embedder", 0), "a/writer": ("writer", 0),
     }  # fmt: skip
-    assert found["a/writer"].nbytes == sum(map(len, hub.models["a/writer"].values()))
+    weights = sum(map(len, hub.models["a/writer"].values()))
+    assert weights <= found["a/writer"].nbytes < weights + 2000, "and what the client notes about them"
     assert found["a/writer"].short == "shorty"
     model = load_decoder("shorty")
     assert stored.remove("shorty") == found["a/writer"].nbytes

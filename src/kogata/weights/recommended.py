@@ -51,13 +51,13 @@ def _on_hub(
 #: Of each architecture that runs, the ones that a laptop takes; the smaller first.
 RECOMMENDED = (
     Recommended("tiny", None, "writer", "Apache-2.0", 0, 15_000_000, False, "a demonstration: story-like English"),
-    _on_hub("falcon-e-1b", "tiiuae/Falcon-E-1B-Instruct", "Falcon LLM", 0.67, 0.7, "the fastest here; ternary"),
+    _on_hub("falcon-e-1b", "tiiuae/Falcon-E-1B-Instruct", "Falcon LLM", 0.67, 0.7, "answers in English; ternary"),
     _on_hub("falcon-e-3b", "tiiuae/Falcon-E-3B-Instruct", "Falcon LLM", 1.0, 1.1, "answers in English; ternary"),
     _on_hub("bitnet-2b", "microsoft/bitnet-b1.58-2B-4T", "MIT", 1.2, 1.2, "answers in English; ternary"),
     _on_hub("bonsai-1.7b", "prism-ml/Ternary-Bonsai-1.7B-unpacked", "Apache-2.0", 3.5, 1.2,
             "many languages; ternary, stored at 16 bits"),
     _on_hub("qwen3-0.6b", "Qwen/Qwen3-0.6B", "Apache-2.0", 1.5, 1.7, "many languages, Japanese too; small"),
-    _on_hub("qwen3-1.7b", "Qwen/Qwen3-1.7B", "Apache-2.0", 4.1, 3.9, "many languages, Japanese too; better, slower"),
+    _on_hub("qwen3-1.7b", "Qwen/Qwen3-1.7B", "Apache-2.0", 4.1, 3.9, "many languages, Japanese too"),
     _on_hub("llama-3.2-1b", "meta-llama/Llama-3.2-1B-Instruct", "Llama 3.2", 2.5, 2.6, "eight languages, not Japanese",
             gated=True),
     _on_hub("gemma-3-1b", "google/gemma-3-1b-it", "Gemma", 2.0, 2.1, "answers in English; long texts", gated=True),

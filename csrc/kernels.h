@@ -213,11 +213,11 @@ struct Kernels {
   void (*block_max)(const float* x, int64_t n, float* maxima);
   double (*sum_exp)(const float* x, int64_t n, float shift, float scale, float* out);
 
-  // measure: arithmetic operations done (a multiply-add is two), the sum of an array that is read once
+  // measure: arithmetic operations done (a multiply-add is two), something about an array that is read once
   double (*peak_f32)(int64_t iterations);
   double (*peak_bf16)(int64_t iterations);
   double (*peak_int8)(int64_t iterations);
-  float (*read)(const float* x, int64_t n);
+  float (*read)(const int32_t* x, int64_t n);
 };
 
 extern const Kernels kernels_scalar;

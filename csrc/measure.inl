@@ -60,16 +60,16 @@ double peak_int8(int64_t iterations) {
   return 8.0 * W * kChains * static_cast<double>(iterations);
 }
 
-float read(const float* x, int64_t n) {
-  F acc[8];
-  for (int c = 0; c < 8; ++c) acc[c] = f_zero();
+float read(const int32_t* x, int64_t n) {  // the largest, since a sum of anything would overflow
+  I acc[8];
+  for (int c = 0; c < 8; ++c) acc[c] = i_zero();
   for (int64_t i = 0; i + 8 * W <= n; i += 8 * W) {
 #pragma GCC unroll 8
-    for (int c = 0; c < 8; ++c) acc[c] = f_add(acc[c], f_load(x + i + c * W));
+    for (int c = 0; c < 8; ++c) acc[c] = i_max(acc[c], i_load(x + i + c * W));
   }
-  F total = f_zero();
-  for (int c = 0; c < 8; ++c) total = f_add(total, acc[c]);
-  return f_sum(total);
+  I total = i_zero();
+  for (int c = 0; c < 8; ++c) total = i_max(total, acc[c]);
+  return f_sum(f_from_i(total));
 }
 
 }  // namespace

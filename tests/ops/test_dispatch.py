@@ -118,6 +118,8 @@ assert np.array_equal(linear.linear(x, p), want)
 
 def test_measures_are_positive_and_ordered():
     assert measure.bandwidth() > 0.1
+    odd = [np.arange(100_003, dtype=np.uint8), np.ones((3, 5), np.float32), np.zeros(0, np.uint8)]
+    assert measure.bandwidth(odd) > 0.1
     peaks = measure.peaks()
     assert set(peaks) == {"f32", "bf16", "int8"}
     assert min(peaks.values()) > 0

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kogata.ops import dispatch
 
@@ -18,13 +20,18 @@ _MEGABYTES = 256  # of which a large cache holds little
 _SECONDS = 0.02
 
 
-def bandwidth() -> float:
-    """GB/s that all threads together read from memory: the best of several passes over 256 MB."""
-    x = np.ones(_MEGABYTES * (1 << 20) // 4, np.float32)
+def bandwidth(arrays: Sequence[NDArray[Any]] | None = None) -> float:
+    """GB/s that all threads together read from memory: the best of several passes over these arrays.
+
+    Args:
+        arrays: What is read, a model's weights for example; by default 256 MB, of which a large cache holds little.
+    """
+    if arrays is None:
+        arrays = [np.ones(_MEGABYTES << 20, np.uint8)]
+    flat = [array.reshape(-1).view(np.uint8) for array in arrays]
     native = dispatch.native_module() if dispatch.table().isa != "fallback" else None
-    read: Callable[[], object] = (lambda: native.read(x)) if native is not None else x.sum
-    best = min(_timed(read) for _ in range(5))
-    return x.nbytes / best / 1e9
+    read: Callable[[], object] = partial(native.read, flat) if native is not None else partial(_read, flat)
+    return sum(array.nbytes for array in flat) / min(_timed(read) for _ in range(5)) / 1e9
 
 
 def peaks() -> dict[str, float]:
@@ -62,6 +69,11 @@ def _rate(loop: Callable[[int], float], iterations: int) -> float:
     for thread in others:
         thread.join()
     return sum(operations) / (time.perf_counter() - begin) / 1e9
+
+
+def _read(arrays: Sequence[NDArray[np.uint8]]) -> None:
+    for array in arrays:
+        array[: len(array) // 8 * 8].view(np.uint64).max(initial=0)
 
 
 def _timed(call: Callable[[], object]) -> float:

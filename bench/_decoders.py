@@ -1,5 +1,5 @@
 """Decoders of published shapes with random weights: as checkpoints in memory and on disk, and as GGUF files for
-llama.cpp; our cache full of random values; and processes that are measured in turn."""
+llama.cpp; and processes that are measured in turn."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kogata.config import DecoderConfig, Rope
-from kogata.ops.attend import rotate_and_write
-from kogata.run.cache import PagePool, Sequence
 from kogata.weights import DecoderCheckpoint, FloatTensor, TernaryTensor
 from kogata.weights.safetensors import write_safetensors
 
@@ -209,28 +207,6 @@ def _tokenizer(vocab_size: int) -> dict[str, Any]:
         "decoder": {"type": "ByteLevel"},
         "model": {"type": "BPE", "vocab": {word: n for n, word in enumerate(words)}, "merges": []},
     }  # fmt: skip
-
-
-def fill(pool: PagePool, text: Sequence, depth: int, made: DecoderConfig) -> None:
-    """Makes an empty text `depth` tokens long without a model: random keys and values, the same in all layers."""
-    pool.reserve(text, depth)
-    shape = (made.n_heads, made.n_kv_heads, made.d_head)
-    step = min(depth, 4096)
-    width = (made.n_heads + 2 * made.n_kv_heads) * made.d_head
-    qkv_TN = np.random.default_rng(0).standard_normal((step, width), np.float32)
-    cos_PD2 = np.ones((depth, made.d_head // 2), np.float32)
-    table_SM = np.array([text.pages], np.int32)
-    first, *others = pool.layer_pages
-    for begin in range(0, depth, step):
-        positions_T = np.arange(begin, min(begin + step, depth), dtype=np.int32)
-        cu_rows = np.array([0, len(positions_T)], np.int32)
-        rows_TN = qkv_TN[: len(positions_T)]
-        rotate_and_write(
-            rows_TN, positions_T, cos_PD2, np.zeros_like(cos_PD2), first, pool.kind, table_SM, cu_rows, *shape
-        )
-    for pages in others:
-        pages[text.pages] = first[text.pages]
-    text.length = depth
 
 
 # --- processes that are measured in turn: a line of JSON in, a line of JSON out

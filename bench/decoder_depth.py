@@ -46,6 +46,7 @@ def ours(shape: str, kv: str) -> None:
     from kogata.ops import dispatch
     from kogata.run.cache import PagePool, Sequence
     from kogata.run.decoder import Decoder, Step
+    from kogata.run.speed import fill
     from kogata.weights.packed import pack_decoder
 
     packed = pack_decoder(_decoders.checkpoint(shape), ternary="trits", head="int8")
@@ -69,7 +70,7 @@ def ours(shape: str, kv: str) -> None:
                     for begin in range(0, depth, READ):
                         read(ids[begin : min(begin + READ, depth)])
                 else:
-                    _decoders.fill(pool, text, depth, config)
+                    fill(pool, text, depth, config)
                 pool.reserve(text, depth + READ)
                 read(ids[:1])
             case "close":

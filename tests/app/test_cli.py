@@ -15,7 +15,21 @@ from kogata import __version__
 from kogata.app import cli, commands
 from kogata.ask.store.lock import WriterLock
 
-COMMANDS = ["index", "search", "ask", "serve", "run", "chat", "convert", "models", "status", "forget", "mcp", "doctor"]
+COMMANDS = [
+    "index",
+    "search",
+    "ask",
+    "serve",
+    "run",
+    "chat",
+    "convert",
+    "bench",
+    "models",
+    "status",
+    "forget",
+    "mcp",
+    "doctor",
+]
 
 
 @pytest.fixture

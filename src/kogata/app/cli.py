@@ -54,6 +54,19 @@ class _Size(click.ParamType[int]):
         return min(n_bytes, 1 << 62)  # more than there is anywhere, and no more than a message holds
 
 
+class _Numbers(click.ParamType[list[int]]):
+    """Whole numbers with commas between: ``0,4096``."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value, re.ASCII):
+            self.fail(f"{value[:80]!r} is no list of whole numbers; 0,4096 is.", param, ctx)
+        return [int(number) for number in value.split(",")]
+
+
 def _index_option(command: F) -> F:
     return click.option(
         "--index",
@@ -104,6 +117,27 @@ def _search_options(command: F) -> F:
 _LOADING = ("kv", "context", "quantise", "memory", "cache_dir", "cache_size")
 
 
+def _quantise_option(whose: str = "") -> Callable[[F], F]:
+    return click.option(
+        "--quantize",
+        "quantise",
+        type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
+        default="auto",
+        show_default=True,
+        help=f"Storage of {whose}weights that are not ternary.",
+    )
+
+
+def _kv_option(whose: str = "") -> Callable[[F], F]:
+    return click.option(
+        "--kv",
+        type=click.Choice(["bf16", "int8", "f32"]),
+        default="bf16",
+        show_default=True,
+        help=f"Storage of {whose}keys and values; int8 takes half the memory.",
+    )
+
+
 def _loading_options(whose: str = "") -> Callable[[F], F]:
     """How a model that writes is loaded; the help says whose keys and weights these are."""
 
@@ -123,24 +157,11 @@ def _loading_options(whose: str = "") -> Callable[[F], F]:
                 help="Keep in this folder what was read of prompts: one that begins alike starts at once, also after a "
                 "restart.",
             ),
-            click.option(
-                "--quantize",
-                "quantise",
-                type=click.Choice(["auto", "f32", "bf16", "int8", "int4"]),
-                default="auto",
-                show_default=True,
-                help=f"Storage of {whose}weights that are not ternary.",
-            ),
+            _quantise_option(whose),
             click.option(
                 "--context", type=int, metavar="N", help="Most tokens of a text. Default: what the model takes."
             ),
-            click.option(
-                "--kv",
-                type=click.Choice(["bf16", "int8", "f32"]),
-                default="bf16",
-                show_default=True,
-                help=f"Storage of {whose}keys and values; int8 takes half the memory.",
-            ),
+            _kv_option(whose),
             click.option(
                 "--memory",
                 type=_Size(),
@@ -457,6 +478,39 @@ def convert(model: str, directory: str, **options: Any) -> int:
     from kogata.app import writing
 
     return writing.convert(model, directory, **options)
+
+
+@cli.command()
+@click.argument("model", default="tiny")
+@click.option(
+    "--depths",
+    type=_Numbers(),
+    metavar="N,N,…",
+    help="Tokens in the cache before. Default: 0, and 4096 if it takes them.",
+)
+@click.option("--threads", type=_Numbers(), metavar="N,N,…", help="Threads to use. Default: one, and all cores.")
+@click.option("--prompt", type=int, metavar="N", help="Tokens that are read at once. Default: 512 if it takes them.")
+@click.option("--tokens", type=int, default=32, show_default=True, metavar="N", help="Tokens that are written.")
+@click.option("--repeat", type=int, default=3, show_default=True, metavar="N", help="How often; medians count.")
+@_kv_option()
+@_quantise_option()
+@_json_option
+def bench(model: str, kv: str, quantise: str, **options: Any) -> int:
+    """Measure how fast a model reads and writes here.
+
+    By threads and by depth, the tokens that are in the cache before, which are random. Beside it stands what this
+    machine would give at best, by its measured bandwidth and arithmetic, and what a token takes: operations, bytes and
+    modelled energy, compared with the same model at 16 bits. Measure with nothing else running.
+
+    \b
+    Examples:
+      kogata bench
+      kogata bench ./bitnet --depths 0,4096,65536 --threads 1,2,4
+      kogata bench ./bitnet --kv int8 --json > here.json
+    """
+    from kogata.app import benchmark
+
+    return benchmark.bench(model, loading={"kv": kv, "quantise": quantise}, **options)
 
 
 @cli.group(invoke_without_command=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kogata.app.progress import Meter
-from kogata.app.terminal import Screen, cells, human_bytes, pad, print_json, safe_line
+from kogata.app.show import columns
+from kogata.app.terminal import Screen, human_bytes, print_json, safe_line
 from kogata.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def show(*, as_json: bool) -> int:
     screen = Screen()
     if here:
         screen.line(("Fetched", "bold"))
-        _table(screen, [_row(one) for one in here], right=(2,))
+        columns(screen, [_row(one) for one in here], right=(2,))
         screen.line("")
     screen.line(("Recommended", "bold"))
     rows = []
@@ -42,7 +43,7 @@ def show(*, as_json: bool) -> int:
         memory = human_bytes(model["memory_bytes"])
         notes = [model["purpose"], model["licence"], *(["terms to accept on the hub"] if model["gated"] else [])]
         rows.append([model["name"], "" if along else model["state"], size, memory, "; ".join(notes)])
-    _table(screen, rows, right=(2, 3), head=("", "", "download", "memory", "what for; licence"))
+    columns(screen, rows, right=(2, 3), head=("", "", "download", "memory", "what for; licence"))
     screen.line("")
     screen.flow([("kogata models fetch NAME fetches one, kogata run NAME too. Any model of the hub can be named by its "
                   "id, owner/name.", "dim")])  # fmt: skip
@@ -128,19 +129,3 @@ def _ago(used: float | None) -> str:
         return ""
     days = int((time.time() - used) // _DAY)
     return "used today" if days < 1 else f"used {days:,} day{'s' if days > 1 else ''} ago"
-
-
-def _table(
-    screen: Screen, rows: Sequence[Sequence[str]], *, right: Sequence[int], head: Sequence[str] = ()
-) -> None:  # fmt: skip
-    """Columns as wide as they need; the last one is wrapped."""
-    rows = [[safe_line(cell) for cell in row] for row in ([head, *rows] if head else rows)]
-    widths = [max(cells(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
-    for i, row in enumerate(rows):
-        padded = [pad(cell, width, right=n in right) for n, (cell, width) in enumerate(zip(row, widths, strict=False))]
-        begin = "  " + "  ".join(padded) + "  "
-        style = "dim" if head and i == 0 else ""
-        if row[-1]:
-            screen.flow([(row[-1], style)], first=screen.style(begin, style), indent=" " * cells(begin))
-        else:
-            screen.line(begin.rstrip())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from kogata.app.terminal import Screen, cells, pad, safe, safe_path, shorten
+from kogata.app.terminal import Screen, cells, pad, safe, safe_line, safe_path, shorten
 
 if TYPE_CHECKING:
     from kogata.ask.store.status import SkippedFile
@@ -102,3 +102,19 @@ def table(screen: Screen, rows: Iterable[tuple[str, str]], *, indent: str = "") 
             screen.flow([(value, "")], first=indent + "  ", indent=indent + "  ")
         else:
             screen.flow([(value, "")], first=indent + screen.style(pad(name, left), "bold"), indent=indent + " " * left)
+
+
+def columns(
+    screen: Screen, rows: Sequence[Sequence[str]], *, right: Sequence[int], head: Sequence[str] = ()
+) -> None:  # fmt: skip
+    """Columns as wide as they need; the last one is wrapped."""
+    rows = [[safe_line(cell) for cell in row] for row in ([head, *rows] if head else rows)]
+    widths = [max(cells(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    for i, row in enumerate(rows):
+        padded = [pad(cell, width, right=n in right) for n, (cell, width) in enumerate(zip(row, widths, strict=False))]
+        begin = "  " + "  ".join(padded) + "  "
+        style = "dim" if head and i == 0 else ""
+        if row[-1]:
+            screen.flow([(row[-1], style)], first=screen.style(begin, style), indent=" " * cells(begin))
+        else:
+            screen.line(begin.rstrip())

@@ -142,7 +142,7 @@ def run(
     from kogata.run.sampling import SamplingParams
 
     params = SamplingParams(**sampling)
-    loaded = _load(model, loading)
+    loaded = load_model(model, loading)
     if raw or loaded.packed.chat_template is None:
         if system is not None:
             raise BadInput("--system is for models with a chat template, and not for --raw.")
@@ -188,7 +188,7 @@ def ask(
         else:
             print_answer(Screen(), refused)
         return NOT_FOUND
-    loaded = _load(model, loading)
+    loaded = load_model(model, loading)
     draft = written.draft(sources, loaded, sampling=sampling)
     try:
         answer, text, timing = Writer(quiet=as_json).answer(loaded, draft.ids, draft.params, draft.said)
@@ -217,7 +217,7 @@ def chat(model: str, *, system: str | None, loading: Mapping[str, Any], sampling
     from kogata.run.sampling import SamplingParams
 
     params = SamplingParams(**sampling)
-    loaded = _load(model, loading)
+    loaded = load_model(model, loading)
     template = loaded.template
     _line_editing()
     print(f"{loaded.name}, {loaded.decoder.context:,} tokens of context. /help lists what can be typed besides text.")
@@ -292,6 +292,32 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
     return OK
 
 
+def load_model(model: str, loading: Mapping[str, Any]) -> Model:
+    """What a command that takes a writer does first: fetch it, where it is a hub's and not here, and load it.
+
+    Raises:
+        BadInput: An option of loading is not accepted.
+        KogataError: The model cannot be fetched or run.
+    """
+    from kogata.app.models import fetch_with_progress
+    from kogata.run.model import load
+
+    fetch_with_progress(model, "writer", quiet=not sys.stderr.isatty())
+    began = time.perf_counter()
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[2mloading the model …\x1b[0m")
+        sys.stderr.flush()
+    try:
+        loaded = load(model, **loading)
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[2K")
+            if (took := time.perf_counter() - began) > 2:
+                sys.stderr.write(f"\x1b[2mloaded in {took:.1f} s\x1b[0m\n")
+    _print_notes(loaded.name, loaded.packed.notes)
+    return loaded
+
+
 def is_prompt(model: str) -> bool:
     """Whether what stands where a model is named is a prompt instead: it has spaces, and is not a path."""
     looks_like_path = model.startswith(("/", "./", "../", "~")) or os.path.exists(model)  # False for a long prompt
@@ -329,26 +355,6 @@ def _text_of(file: str) -> str:
 def _messages(system: str | None, turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     before = [] if system is None else [("system", system)]
     return [{"role": role, "content": content} for role, content in (*before, *turns)]
-
-
-def _load(model: str, loading: Mapping[str, Any]) -> Model:
-    from kogata.app.models import fetch_with_progress
-    from kogata.run.model import load
-
-    fetch_with_progress(model, "writer", quiet=not sys.stderr.isatty())
-    began = time.perf_counter()
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[2mloading the model …\x1b[0m")
-        sys.stderr.flush()
-    try:
-        loaded = load(model, **loading)
-    finally:
-        if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[2K")
-            if (took := time.perf_counter() - began) > 2:
-                sys.stderr.write(f"\x1b[2mloaded in {took:.1f} s\x1b[0m\n")
-    _print_notes(loaded.name, loaded.packed.notes)
-    return loaded
 
 
 def _print_notes(name: str, notes: Sequence[str]) -> None:

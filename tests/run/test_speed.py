@@ -40,7 +40,8 @@ def test_a_filled_cache_has_as_many_keys_as_it_says(tiny_decoder: Tiny, kind: st
             for at in live:
                 key = keys[pages[at // 64], :, :, at % 64, :]
                 row, lane = divmod(at % 64, values.shape[-1])
-                assert key.any() and values[pages[at // 64], :, row, :, lane].any(), (at, kv)
+                assert key.any(), (at, kv)
+                assert values[pages[at // 64], :, row, :, lane].any(), (at, kv)
             assert not keys[pages[(depth - 1) // 64], :, :, (depth - 1) % 64 + 1 :].any()
 
 
@@ -50,7 +51,8 @@ def test_a_model_goes_on_from_a_filled_cache(tiny_decoder: Tiny) -> None:
     fill(pool, text, 1000, model.packed.config)
     pool.reserve(text, 1001)
     logits = model.decoder.forward(Step([text], [[5]], [1]), pool)
-    assert np.isfinite(logits).all() and text.length == 1001
+    assert np.isfinite(logits).all()
+    assert text.length == 1001
 
 
 def test_figures_fit_together(tiny_decoder: Tiny) -> None:

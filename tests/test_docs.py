@@ -20,6 +20,8 @@ from kogata.ask.answers.answer import Answer, Citation
 from kogata.ask.indexing.report import Report
 from kogata.ask.search.retrieve import Hit, SearchResult
 from kogata.ask.store.status import Status
+from kogata.weights.recommended import RECOMMENDED
+from local_hub import Hub
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CONTRIBUTING.md"]
@@ -33,9 +35,11 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def documented(page: str) -> set[str]:
-    """Everything set as code on a page of the reference."""
+def documented(page: str, section: str | None = None) -> set[str]:
+    """Everything set as code on a page of the reference, or in one section of it."""
     text = (REFERENCE / page).read_text(encoding="utf-8")
+    if section is not None:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     return {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.split(r"[^\w-]+", code)}
 
 
@@ -75,14 +79,24 @@ def kogata_commands(text: str) -> list[list[str]]:
     return found
 
 
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that words name, of a group perhaps, and what it is given."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
 @pages
 def test_commands_on_the_page_are_accepted(page: Path) -> None:
     for line in (line for block in blocks(page, "") for line in block.splitlines()):
-        for name, *arguments in kogata_commands(line):
-            cli.commands[name].make_context(name, arguments)  # parses; raises click.UsageError for what is not accepted
+        for words in kogata_commands(line):
+            command, arguments = command_of(words)
+            command.make_context(words[0], arguments)  # parses; raises click.UsageError for what is not accepted
     for mention in re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8")):
-        for name, *arguments in kogata_commands(mention):
-            options = {option for parameter in cli.commands[name].params for option in parameter.opts} | {"--help"}
+        for words in kogata_commands(mention):
+            command, arguments = command_of(words)
+            options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             assert {word for word in arguments if word.startswith("-") and word != "-"} <= options, mention
 
 
@@ -94,7 +108,8 @@ def test_every_option_is_in_the_reference() -> None:
     for name, command in cli.commands.items():
         known = sections[name] + (sections["index"] if "as for `index`" in sections[name] else "")
         known += sections["search"] + sections["index"] if name == "ask" else ""
-        for parameter in command.params:
+        several = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        for parameter in (parameter for one in several for parameter in one.params):
             if isinstance(parameter, click.Option) and not set(parameter.opts) & common:
                 assert any(f"`{option}" in known for option in parameter.opts), f"{name} {parameter.opts}"
 
@@ -121,6 +136,26 @@ def test_doctors_json_is_in_the_reference(capsys: pytest.CaptureFixture[str]) ->
         assert section in words
         if section not in ("kogata", "python"):
             assert set(names) <= words
+
+
+def test_the_json_of_models_is_in_the_reference(local_hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    local_hub.models["a/b"] = {"model-Q8_0.gguf": bytes(20_000)}
+    names = set()
+    for arguments in (["fetch", "a/b:Q8_0"], ["list"], ["remove", "a/b:Q8_0"]):
+        assert main(["models", *arguments, "--json"]) == 0
+        for section, several in json.loads(capsys.readouterr().out).items():
+            assert several, section
+            names |= {section, *(name for one in several for name in one)}
+    words = documented("json.md", "models")
+    print("fields", sorted(names), "of which not in the reference", sorted(names - words))
+    assert {"fetched", "recommended", "removed"} <= names <= words
+
+
+def test_every_short_name_is_in_the_guide() -> None:
+    text = (ROOT / "docs" / "guides" / "run.md").read_text(encoding="utf-8")
+    section = text.split("\n## Models\n")[1].split("\n## ")[0]
+    absent = [model.name for model in RECOMMENDED if f"`{model.name}`" not in section]
+    assert absent == []
 
 
 def test_every_error_is_in_the_reference() -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import runpy
+import time
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import llguidance
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kogata.app.serve.calling import Calls, form_of_calls
+from kogata.app.serve.calling import CLOSE, OPEN, Calls, form_of_calls
 from kogata.app.serve.parts import Called
 from kogata.text.chat import ChatTemplate
 
@@ -38,6 +39,37 @@ def read(text: str, cuts: list[int]) -> tuple[str, list[tuple[str, Any]]]:
     return said, [(call.name, json.loads(call.arguments)) for call in found.calls]
 
 
+def by_definition(text: str) -> tuple[str, list[tuple[str, Any]]]:
+    """The same of a whole answer: at each place where calls may begin, whether there is JSON that is some."""
+    said, at = "", 0
+    made: list[tuple[str, Any]] = []
+    while at < len(text):
+        passed = OPEN if text.startswith(OPEN, at) else text[at]
+        if passed == OPEN:
+            found, end = decoded(text, at + len(OPEN))
+        else:
+            found, end = decoded(text, at) if passed in "{[" and not said.strip() and not made else ([], 0)
+        if found:
+            said, made, at = said.rstrip(), made + found, end
+        else:
+            said, at = said + passed, at + len(passed)
+    return said.rstrip() if made else said, made
+
+
+def decoded(text: str, at: int) -> tuple[list[tuple[str, Any]], int]:
+    """The calls that are there, and where they end."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, at + len(text[at:]) - len(text[at:].lstrip(" \t\r\n")))
+    except ValueError:
+        return [], 0
+    rest = text[end:].lstrip(" \t\r\n")
+    told = [one if isinstance(one, dict) else {} for one in (value if isinstance(value, list) else [value])]
+    made = [(one.get("name", ""), one.get("arguments", {})) for one in told]
+    good = all(name in TOOLS and isinstance(arguments, dict) for name, arguments in made)
+    ended = not rest or rest.startswith(CLOSE)
+    return (made if good and ended else []), len(text) - len(rest.removeprefix(CLOSE))
+
+
 def rendered(name: str, content: str, made: list[tuple[str, Any]]) -> str:
     """What the template writes for an assistant's message with these calls: what such a model was trained to write."""
     said: dict[str, Any] = {"role": "assistant", "content": content}
@@ -54,6 +86,7 @@ def rendered(name: str, content: str, made: list[tuple[str, Any]]) -> str:
     )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     made=st.lists(calls, min_size=1, max_size=3), cuts=st.lists(st.integers(0, 10**6), max_size=12), words=st.booleans()
 )
@@ -84,6 +117,66 @@ def test_what_is_no_call_stays_text(text: str, cuts: list[int]) -> None:
     assert read(text, cuts) == (text, [])
 
 
+pieces = st.sampled_from(
+    [
+        OPEN, CLOSE, OPEN, CLOSE, '{"name": "stop"}', '[{"name": "stop"}, {"name": "weather", "arguments": {}}]',
+        '{"name": "weather", "arguments": {"city": "', '"}}', '{"name": "fly"}', "[]", "{", "}", "[", "]", '"', "\\",
+        '\\"', "</tool", "<tool", "call>", "_", "<", "Rain", "e", "海", " ", "\n", "\u3000", "7", ",", ":",
+    ]
+)  # fmt: skip
+cuts = st.lists(st.integers(0, 10**6), max_size=12) | st.just(list(range(400)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(pieces, max_size=24).map("".join), cuts)
+def test_any_answer_is_read_as_defined_however_it_is_cut(text: str, cuts: list[int]) -> None:
+    assert read(text, cuts) == by_definition(text), text
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "made"),
+    [
+        ('<tool_call>{"name": "weather", "arguments": {"city": "a </tool_call> b"}}</tool_call> c', " c",
+         [("weather", {"city": "a </tool_call> b"})]),
+        ('<tool_call>{"name": "weather", "arguments": {"city": "\\"</tool_call>\\\\"}}</tool_call>', "",
+         [("weather", {"city": '"</tool_call>\\'})]),
+        ('{"name": "weather", "arguments": {"city": "<tool_call>{}</tool_call>"}}', "",
+         [("weather", {"city": "<tool_call>{}</tool_call>"})]),
+        ('Now: <tool_call>{"name": "stop</tool_call> 6" <tool_call>{"name": "stop"}</tool_call>\nThen',
+         'Now: <tool_call>{"name": "stop</tool_call> 6"\nThen', [("stop", {})]),
+        ('<tool_call>\n<tool_call>\n{"name": "stop"}\n</tool_call>', "<tool_call>", [("stop", {})]),
+        ('{rain} <tool_call>{"name": "stop"}', "{rain}", [("stop", {})]),
+        ('{"name": "stop"}</tool_call>', "", [("stop", {})]),
+        ('<tool_call>{"name": "fly"}</tool_call> <tool_call>{"name": "stop"}</tool_call>',
+         '<tool_call>{"name": "fly"}</tool_call>', [("stop", {})]),
+    ],
+)  # fmt: skip
+def test_an_end_tag_in_a_string_is_none_and_a_broken_call_takes_no_other_along(
+    text: str, said: str, made: list[tuple[str, Any]]
+) -> None:
+    for cuts in ([], list(range(len(text)))):
+        assert read(text, cuts) == (said, made)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "stop", "arguments": {"why": "' + "x" * 200_000 + '"}}</tool_call>',
+        '{"name": "stop", "arguments": {"why": "' + "<tool_call>" * 20_000 + '"}}',
+        "a" + " " * 200_000, "<tool_call>" * 20_000, '<tool_call>{"\\"' * 15_000, '<tool_call>{"' * 15_000,
+        '<tool_call>{"</tool_call>' * 8_000, "[" * 200_000,
+    ],
+    ids=lambda text: text[:24],
+)  # fmt: skip
+def test_the_time_is_proportional_to_the_length(text: str) -> None:
+    """Of answers that come one character at a time: none of it is read anew with each."""
+    began = time.process_time()
+    said, made = read(text, list(range(len(text))))
+    seconds = time.process_time() - began
+    assert (said == text) == (not made), (said[:100], len(said), len(made))
+    assert seconds < 5, seconds
+
+
 def test_text_is_passed_on_at_once_and_a_call_in_the_middle_is_taken_out() -> None:
     found = Calls(TOOLS)
     assert found.push("It will rain") == "It will rain"
@@ -92,6 +185,11 @@ def test_text_is_passed_on_at_once_and_a_call_in_the_middle_is_taken_out() -> No
     assert found.calls == [Called("stop", "{}")]
     assert found.push(" <tool_call>") + found.push('{"name": "stop", "arguments": {}}') + found.flush() == ""
     assert found.calls == [Called("stop", "{}")] * 2
+
+
+@pytest.mark.parametrize("text", ["[1] is a source.", "{x} is a set.", "A <tool_call> tag", "<tool_call>{1} is none."])
+def test_what_can_be_no_call_is_passed_on_before_the_end(text: str) -> None:
+    assert Calls(TOOLS).push(text) == text
 
 
 NODE = {
@@ -113,7 +211,7 @@ nodes = st.recursive(
 )
 
 
-def holds(form: Mapping[str, Any], text: str) -> bool:
+def holds(form: dict[str, Any], text: str) -> bool:
     grammar = llguidance.LLMatcher.grammar_from_json_schema(form)
     matcher = llguidance.LLMatcher(llguidance.LLTokenizer("byte"), grammar)
     assert not matcher.is_error(), matcher.get_error()

@@ -265,6 +265,37 @@ def test_tools_that_are_not_accepted(server: Server, change: Any) -> None:
     assert answer.status_code == 400, answer.text
 
 
+@pytest.mark.parametrize("choice", ["none", "auto", "required"])
+@pytest.mark.parametrize(
+    "schema", [True, False, [], "object", 3, {"type": "string"}, {"type": ["object", "null"]}, {"type": None}], ids=repr
+)
+def test_arguments_that_are_no_object_are_refused(server: Server, choice: str, schema: Any) -> None:
+    odd = {"type": "function", "function": {"name": "odd", "parameters": schema}}
+    answer = server.post("/v1/chat/completions", {"messages": HI, "tools": [*TOOLS, odd], "tool_choice": choice})
+    assert answer.status_code == 400, answer.text
+    message = answer.json()["error"]["message"]
+    assert message == "`parameters` of the tool 'odd' must be a JSON schema of the type `object`."
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"additionalProperties": False}, {"properties": {"a": {"const": 1}}, "additionalProperties": False},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"a": {"const": 1}}, "additionalProperties": False}}},
+        {"anyOf": [{"maxProperties": 0}, {"enum": [3, {}]}]},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_arguments_of_no_type_are_an_object(server: Server, schema: Any) -> None:
+    name = 'an "odd" </tool_call>'
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}}]
+    body = {"messages": HI, "tools": tools, "tool_choice": "required", "parallel_tool_calls": False, "n": 4, "seed": 1}
+    choices = server.post("/v1/chat/completions", body | {"max_tokens": 200}).json()["choices"]
+    print(choices)
+    called = [call["function"] for choice in choices for call in choice["message"]["tool_calls"]]
+    assert [(one["name"], type(json.loads(one["arguments"]))) for one in called] == [(name, dict)] * 4
+
+
 def test_sixteen_at_once_are_what_each_is_alone(server: Server) -> None:
     bodies = [
         {"prompt": f"{PROMPT} there were {n} " + "very " * n, "temperature": 0, "max_tokens": 24, "logprobs": 2}

@@ -61,7 +61,8 @@ def _tools(body: ChatRequest) -> dict[str, Any]:
     """What the model may or must call, as the engine takes it.
 
     Raises:
-        ApiError: The choice is not among the tools, or there is none to choose from, or another form is asked for too.
+        ApiError: The choice is not among the tools, or there is none to choose from, or another form is asked for too;
+            or the arguments of one are no object.
     """
     tools, choice = body.tools or [], body.tool_choice
     must_call = {"required": ""}.get(choice) if isinstance(choice, str) else choice and choice.function.name
@@ -73,14 +74,21 @@ def _tools(body: ChatRequest) -> dict[str, Any]:
         if written.held(body) is not None:
             message = "An answer that must call a tool cannot be held to another form as well."
             raise ApiError(400, message, param="tool_choice", code="invalid_value")
-    given = [] if choice == "none" else [_without_nulls(tool) for tool in tools]
+    given = [_tool(tool) for tool in tools]
     several = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
-    return {"tools": given, "must_call": must_call, "several_calls": several}
+    return {"tools": [] if choice == "none" else given, "must_call": must_call, "several_calls": several}
 
 
-def _without_nulls(tool: Tool) -> dict[str, Any]:
+def _tool(tool: Tool) -> dict[str, Any]:
+    """Without nulls; the schema of its arguments demands an object."""
     made: dict[str, Any] = msgspec.to_builtins(tool)
     function = {name: value for name, value in made["function"].items() if value is not None}
+    schema = function.get("parameters", {})
+    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+        message = f"`parameters` of the tool {tool.function.name[:100]!r} must be a JSON schema of the type `object`."
+        raise ApiError(400, message, param="tools", code="invalid_value")
+    if "parameters" in function:
+        function["parameters"] = {"type": "object", **schema}
     return {"type": "function", "function": function}
 
 

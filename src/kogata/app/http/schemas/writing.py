@@ -156,12 +156,18 @@ class Message(Request):
     function_call: None = None
 
 
+# Looked at where the tool can be named: msgspec's message does not say which of a list it means.
+Parameters = Annotated[
+    Any, Meta(extra_json_schema={"type": ["object", "null"], "properties": {"type": {"const": "object"}}})
+]
+
+
 class FunctionTool(Struct, kw_only=True):
-    """A function that the model may call; `parameters` is a JSON schema of its arguments."""
+    """A function that the model may call; `parameters` is a JSON schema of its arguments, which are an object."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
     description: Text | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Parameters = None
     strict: bool | None = None
 
 

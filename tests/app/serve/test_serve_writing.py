@@ -244,6 +244,27 @@ def test_a_call_that_the_model_chose_is_one(server: Server, stream: bool) -> Non
     assert json.loads(made[0]["function"]["arguments"])["city"] in ("Oslo", "Kyoto")
 
 
+def test_calls_of_streamed_answers_are_numbered_within_each(server: Server) -> None:
+    call = r'<tool_call>\{"name": "stop", "arguments": \{"why": "a </tool_call> (b|c)"\}\}</tool_call>'
+    body = {
+        "messages": HI, "tools": TOOLS, "regex": f"{call}\n{call}", "max_tokens": 300, "n": 2, "seed": 1,
+        "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    *found, last = events(server.post("/v1/chat/completions", body).text)
+    assert (last["choices"], last["usage"]["completion_tokens"] > 0) == ([], True), last
+    assert [event["usage"] for event in found] == [None] * len(found)
+    choices = [event["choices"][0] for event in found]
+    print(choices)
+    made = [(one["index"], call) for one in choices for call in one["delta"].get("tool_calls", [])]
+    assert sorted((index, call["index"]) for index, call in made) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len({call["id"] for _, call in made}) == 4
+    said = {json.loads(call["function"]["arguments"])["why"] for _, call in made}
+    assert said <= {"a </tool_call> b", "a </tool_call> c"}, said
+    assert not any(one["delta"].get("content") for one in choices)
+    finishes = [(one["index"], one["finish_reason"]) for one in choices if one["finish_reason"]]
+    assert sorted(finishes) == [(0, "tool_calls"), (1, "tool_calls")]
+
+
 def test_a_call_that_breaks_off_is_text(server: Server) -> None:
     body = {"messages": HI, "tools": TOOLS, "tool_choice": "required", "max_tokens": 3, "seed": 1}
     (choice,) = server.post("/v1/chat/completions", body).json()["choices"]
@@ -253,16 +274,19 @@ def test_a_call_that_breaks_off_is_text(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "says"),
     [
-        {"tool_choice": "required"}, {"tool_choice": {"type": "function", "function": {"name": "fly"}}, "tools": TOOLS},
-        {"tool_choice": "required", "tools": TOOLS, "regex": "a"}, {"tool_choice": "perhaps", "tools": TOOLS},
-        {"tool_choice": "required", "tools": [tool("a", b={"type": "colour"})]},
+        ({"tool_choice": "required"}, "a tool, and `tools` has none"),
+        ({"tool_choice": {"type": "function", "function": {"name": "fly"}}, "tools": TOOLS}, "the tool 'fly'"),
+        ({"tool_choice": {"type": "function", "function": {"name": ""}}, "tools": TOOLS}, "tool_choice.function.name"),
+        ({"tool_choice": "required", "tools": TOOLS, "regex": "a"}, "another form"),
+        ({"tool_choice": "perhaps", "tools": TOOLS}, "perhaps"),
+        ({"tool_choice": "required", "tools": [tool("a", b={"type": "colour"})]}, "colour"),
     ],
-)  # fmt: skip
-def test_tools_that_are_not_accepted(server: Server, change: Any) -> None:
+)
+def test_tools_that_are_not_accepted(server: Server, change: Any, says: str) -> None:
     answer = server.post("/v1/chat/completions", {"messages": HI, **change})
-    assert answer.status_code == 400, answer.text
+    assert (answer.status_code, says in answer.json()["error"]["message"]) == (400, True), answer.text
 
 
 @pytest.mark.parametrize("choice", ["none", "auto", "required"])

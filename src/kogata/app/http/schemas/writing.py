@@ -156,6 +156,8 @@ class Message(Request):
     function_call: None = None
 
 
+ToolName = Annotated[str, Meta(min_length=1, max_length=256)]
+
 # Looked at where the tool can be named: msgspec's message does not say which of a list it means.
 Parameters = Annotated[
     Any, Meta(extra_json_schema={"type": ["object", "null"], "properties": {"type": {"const": "object"}}})
@@ -165,7 +167,7 @@ Parameters = Annotated[
 class FunctionTool(Struct, kw_only=True):
     """A function that the model may call; `parameters` is a JSON schema of its arguments, which are an object."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
+    name: ToolName
     description: Text | None = None
     parameters: Parameters = None
     strict: bool | None = None
@@ -177,7 +179,7 @@ class Tool(Struct, kw_only=True):
 
 
 class NamedFunction(Struct):
-    name: Name
+    name: ToolName
 
 
 class NamedTool(Struct, kw_only=True):

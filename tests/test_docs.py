@@ -138,6 +138,17 @@ def test_doctors_json_is_in_the_reference(capsys: pytest.CaptureFixture[str]) ->
             assert set(names) <= words
 
 
+def test_benchs_json_is_in_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("bench --threads 1 --depths 0 --prompt 2 --tokens 1 --repeat 1 --json".split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    token, speed = found["token"][0], found["speed"][0]
+    names = {*found, *found["model"], *token, *token["this_model"], *token["this_model"]["modelled_joules"]}
+    names |= {*speed, *speed["prefill"], *speed["decode"]}
+    words = documented("json.md", "bench")
+    print("fields", sorted(names), "of which not in the reference", sorted(names - words))
+    assert names <= words
+
+
 def test_the_json_of_models_is_in_the_reference(local_hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     local_hub.models["a/b"] = {"model-Q8_0.gguf": bytes(20_000)}
     names = set()

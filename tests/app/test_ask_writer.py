@@ -93,7 +93,7 @@ def test_json_has_the_shape_of_an_answer_and_who_wrote_it(run: Run, shelf: Path,
 def test_what_is_not_there_is_refused_before_a_model_is_loaded(
     run: Run, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(writing, "load_model", lambda *_: pytest.fail("loaded"))
     result = run("ask", "--index", shelf, "--writer", "tiny", NOT_THERE)
     assert result.code == 3
     assert result.out.startswith("Not found in these documents")

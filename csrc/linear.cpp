@@ -13,9 +13,12 @@
 namespace kogata {
 namespace {
 
-// Work is cut in blocks of this many row tiles and panels, whatever the number of threads.
+// Work is cut in blocks of this many row tiles and panels.
 constexpr int64_t kTilesPerBlock = 8;
 constexpr int64_t kPanelsPerBlock = 12;
+// A single tile of rows waits for memory, which serves long stretches best, and for its last thread: each block is half
+// of what would be a thread's share of the panels that are left, and no shorter than this.
+constexpr int64_t kFewestPanels = 3;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -222,6 +225,18 @@ void run_linear(const LinearCall& call) {
     auto* row = static_cast<float*>(row_memory.get(static_cast<std::size_t>(call.n_in) * sizeof(float)));
     pack_rows(pack, block * kTilesPerBlock, std::min(n_tiles, (block + 1) * kTilesPerBlock), row);
   });
+  if (n_tiles == 1) {
+    thread_local std::vector<int64_t> starts;
+    starts.clear();
+    for (int64_t at = 0; at < n_panels; at += std::max(kFewestPanels, (n_panels - at) / (2 * threads()))) {
+      starts.push_back(at);
+    }
+    starts.push_back(n_panels);
+    const int64_t* start = starts.data();  // this thread's, whichever thread runs a block
+    parallel_for(static_cast<int64_t>(starts.size()) - 1,
+                 [&](int64_t block) { multiply(args, 0, 1, start[block], start[block + 1]); });
+    return;
+  }
   parallel_for(row_blocks * panel_blocks, [&](int64_t block) {
     const int64_t tile = block / panel_blocks * kTilesPerBlock, panel = block % panel_blocks * kPanelsPerBlock;
     multiply(args, tile, std::min(n_tiles, tile + kTilesPerBlock), panel, std::min(n_panels, panel + kPanelsPerBlock));

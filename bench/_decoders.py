@@ -187,12 +187,12 @@ def published(shape: str) -> Path:
     return folder
 
 
-def converted(shape: str) -> Path:
+def converted(shape: str, *, ternary: str = "auto", head: str = "auto") -> Path:
     """The folder that `kogata convert` makes of :func:`published`; made if it is not there."""
-    folder = CACHE / f"{shape}-kogata"
+    folder = CACHE / f"{shape}-{ternary}-{head}"
     if not folder.exists():
         command = [sys.executable, "-m", "kogata.app.cli", "convert", str(published(shape)), str(folder)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "--ternary", ternary, "--head", head], check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

@@ -5,8 +5,9 @@
 Random ternary weights of published shapes. Each side is a process of its own that is asked in turn, three rounds, the
 median counts. Decoding: 24 tokens one after another from an empty context, sampling left out on both sides. Prefill:
 512 tokens at once, the logits of the last alone. llama.cpp is llama-cpp-python's, built from source on this machine,
-its embedding and head at 8 bits (Q8_0), with flash attention off and on. The floor of decoding is the bytes of all
-weights over the bandwidth measured in the same run; prefill is compared with the int8 peak.
+its embedding and head at 8 bits (Q8_0), with flash attention off and on. Ours are mapped from what `kogata convert`
+writes. The floor of decoding is the bytes of all weights over the bandwidth of reading those mapped weights, measured
+right after it; prefill is compared with the int8 peak.
 """
 
 from __future__ import annotations
@@ -28,28 +29,32 @@ DECODED, PREFILLED, ROUNDS = 24, 512, 3
 # --- the sides, each in its own process
 
 
-def ours(shape: str, ternary: str, head: str) -> None:
-    from kogata.ops import dispatch
+def ours(folder: str) -> None:
+    import kogata
+    from kogata.ops import dispatch, measure
     from kogata.run.cache import Sequence
-    from kogata.run.decoder import Decoder, Step
-    from kogata.weights.packed import pack_decoder
+    from kogata.run.decoder import Step
+    from kogata.run.speed import weights_of_a_token
 
     began = time.perf_counter()
-    packed = pack_decoder(_decoders.checkpoint(shape), ternary=ternary, head=head)  # type: ignore[arg-type]
-    decoder = Decoder(packed, context=4096)
-    _decoders.answer(load_s=time.perf_counter() - began, bytes=packed.nbytes)
-    ids = np.random.default_rng(1).integers(0, decoder.config.vocab_size, PREFILLED)
-    pool = decoder.pool(1024)
+    model = kogata.load(folder, context=4096)
+    weights = weights_of_a_token(model.packed)
+    _decoders.answer(load_s=time.perf_counter() - began, bytes=sum(array.nbytes for array in weights))
+    ids = np.random.default_rng(1).integers(0, model.packed.config.vocab_size, PREFILLED)
+    pool = model.decoder.pool(1024)
     for asked in _decoders.questions():
         dispatch.set_threads(asked["threads"])
+        if asked["what"] == "bandwidth":
+            _decoders.answer(bandwidth=measure.bandwidth(weights))
+            continue
         text = Sequence()
         pool.reserve(text, PREFILLED + DECODED)
         began = time.perf_counter()
         if asked["what"] == "prefill":
-            decoder.forward(Step([text], [ids], [1]), pool)
+            model.decoder.forward(Step([text], [ids], [1]), pool)
         else:
             for n in range(DECODED):
-                decoder.forward(Step([text], [ids[n : n + 1]], [1]), pool)
+                model.decoder.forward(Step([text], [ids[n : n + 1]], [1]), pool)
         took = time.perf_counter() - began
         pool.release(text)
         _decoders.answer(seconds=took)
@@ -96,10 +101,14 @@ def main() -> None:
     from kogata.ops import dispatch, measure
 
     _facts.require_native()
-    sides = [
-        _decoders.Side(__file__, f"kogata {ternary}, {head} head", "ours", given.shape, ternary, head)
+    own = [
+        _decoders.Side(
+            __file__, f"kogata {ternary}, {head} head", "ours",
+            str(_decoders.converted(given.shape, ternary=ternary, head=head)),
+        )
         for ternary, head in (("ternary", "int8"), ("trits", "int8"), ("trits", "int4"))
-    ]
+    ]  # fmt: skip
+    sides = [*own]
     for kind in given.kinds:
         file = _decoders.gguf(given.shape, kind)
         sides += [
@@ -111,14 +120,22 @@ def main() -> None:
     table: dict[str, Any] = {}
     for threads in given.threads:
         seconds: dict[tuple[str, str], list[float]] = {}
+        shares: dict[str, list[float]] = {}
         bandwidths, peaks = [], []
         for _ in range(ROUNDS):
             dispatch.set_threads(threads)
-            bandwidths.append(measure.bandwidth())
             peaks.append(measure.peaks()["int8"])
-            for what in ("decode", "prefill"):
-                for side in sides:
-                    seconds.setdefault((side.name, what), []).append(side.ask(what=what, threads=threads)["seconds"])
+            for side in sides:
+                decode = side.ask(what="decode", threads=threads)["seconds"]
+                seconds.setdefault((side.name, "decode"), []).append(decode)
+                # At once, since the bandwidth changes with what neighbours do; over the model's own weights, if ours.
+                mapped = side if side in own else own[0]
+                bandwidths.append(mapped.ask(what="bandwidth", threads=threads)["bandwidth"])
+                floor = side.loaded["bytes"] / bandwidths[-1] / 1e9
+                shares.setdefault(side.name, []).append(floor / (decode / DECODED))
+            for side in sides:
+                prefill = side.ask(what="prefill", threads=threads)["seconds"]
+                seconds.setdefault((side.name, "prefill"), []).append(prefill)
         bandwidth, peak = statistics.median(bandwidths), statistics.median(peaks)
         print(f"{given.shape}, {threads} threads: {bandwidth:.1f} GB/s, int8 peak {peak:.0f} GOP/s")
         for side in sides:
@@ -126,7 +143,7 @@ def main() -> None:
             prefill = statistics.median(seconds[side.name, "prefill"])
             row = {
                 "decode_tokens_per_s": 1 / decode, "prefill_tokens_per_s": PREFILLED / prefill,
-                "bytes": side.loaded["bytes"], "decode_floor_share": side.loaded["bytes"] / bandwidth / 1e9 / decode,
+                "bytes": side.loaded["bytes"], "decode_floor_share": statistics.median(shares[side.name]),
                 "prefill_peak_share": 2 * n_weights * PREFILLED / prefill / 1e9 / peak, "load_s": side.loaded["load_s"],
             }  # fmt: skip
             table.setdefault(str(threads), {"bandwidth_gb_s": bandwidth, "int8_gop_s": peak})[side.name] = row

@@ -85,6 +85,12 @@ def matrices(packed: PackedDecoder) -> dict[str, Matrix]:
     }
 
 
+def weights_of_a_token(packed: PackedDecoder) -> list[NDArray[Any]]:
+    """The weights that a token reads."""
+    names = [name for name in packed.linears if name != "embed" or packed.config.tied]
+    return [packed.linears[name].data_B for name in names]
+
+
 def fill(pool: PagePool, text: CachedText, depth: int, config: DecoderConfig) -> None:
     """Makes an empty text ``depth`` tokens long without a model: random keys and values, the same in all layers."""
     shape = (config.n_heads, config.n_kv_heads, config.d_head)
@@ -133,7 +139,7 @@ def speed(
         BadInput: A number is out of range, or the context or the memory does not hold so many tokens.
     """
     _check(model, depths, threads, prompt, tokens, repeat)
-    weights = _arrays(model.packed)
+    weights = weights_of_a_token(model.packed)
     before = dispatch.threads()
     done, total = 0, len(depths) * (1 + repeat * len(threads))
     found: dict[tuple[int, int], list[_Times]] = {}
@@ -208,12 +214,6 @@ def _least_seconds(operations: Operations, bandwidth: float, peaks: dict[str, fl
     """Either the bytes at the bandwidth or the products at their peaks, whichever takes longer."""
     arithmetic = sum(2 * n / peaks[_ARITHMETIC[kind]] for kind, n in operations.products.items())
     return max(operations.nbytes / bandwidth, arithmetic) / 1e9
-
-
-def _arrays(packed: PackedDecoder) -> list[NDArray[Any]]:
-    """The weights that a token reads."""
-    names = [name for name in packed.linears if name != "embed" or packed.config.tied]
-    return [packed.linears[name].data_B for name in names]
 
 
 def _check(

@@ -141,8 +141,8 @@ def test_it_ends_when_told_to_after_what_it_is_at(own: Server, how: signal.Signa
     assert "Traceback" not in own.errors.read_text()
 
 
-def test_a_port_that_is_taken_is_said_at_once(server: Server, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kogata.app.cli", "serve", "--port", str(server.port)]
+def test_a_port_that_is_taken_is_said_before_anything_is_fetched(server: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kogata.app.cli", "serve", "--port", str(server.port), "--writer", "no/such"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=30, check=False,
         env={**os.environ, "XDG_DATA_HOME": str(tmp_path)},

@@ -86,12 +86,12 @@ def run(
     for path in options.paths:
         if not os.path.lexists(os.path.expanduser(path)):
             raise BadInput(f"There is no file or folder {path}.")
-    if writer is not None:
-        fetch_with_progress(writer, "writer", quiet=log != "text")
-    listener = _bound(options.host, options.port)
-    _log_to_stderr(options.log)
-    with listener, ProgressLine(quiet=log != "text") as line:
-        asyncio.run(_serve(options, listener, _Shown(line)))
+    with _bound(options.host, options.port) as listener:
+        if writer is not None:
+            fetch_with_progress(writer, "writer", quiet=log != "text")
+        _log_to_stderr(options.log)
+        with ProgressLine(quiet=log != "text") as line:
+            asyncio.run(_serve(options, listener, _Shown(line)))
     return 0
 
 
@@ -184,7 +184,7 @@ def _end(server: uvicorn.Server) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a port that is taken is said before anything is loaded."""
+    """A listening socket, so that a port that is taken is said before anything is fetched or loaded."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except (socket.gaierror, UnicodeError, OverflowError) as error:

@@ -323,7 +323,7 @@ def test_status_is_the_commands(server: Server) -> None:
     with kogata.Index(server.index) as index:
         expected = json.loads(json.dumps(index.status().to_dict()))
     assert len(expected.pop("skipped")) == status["n_skipped"] == 1
-    same = expected.keys() - {"bytes_index"}
+    same = expected.keys() - {"bytes_index", "bytes_segments"}  # the server may be clearing up between the two
     assert {name: status[name] for name in same} == {name: expected[name] for name in same}
     assert status["kogata"] == kogata.__version__
     assert status["indexing"]["running"] is False

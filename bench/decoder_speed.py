@@ -3,11 +3,12 @@
     python bench/decoder_speed.py [--shape 2B4T|150M] [--threads 1 2] [--kinds TQ2_0 Q4_0]
 
 Random ternary weights of published shapes. Each side is a process of its own that is asked in turn, three rounds, the
-median counts. Decoding: 24 tokens one after another from an empty context, sampling left out on both sides. Prefill:
-512 tokens at once, the logits of the last alone. llama.cpp is llama-cpp-python's, built from source on this machine,
-its embedding and head at 8 bits (Q8_0), with flash attention off and on. Ours are mapped from what `kogata convert`
-writes. The floor of decoding is the bytes of all weights over the bandwidth of reading those mapped weights, measured
-right after it; prefill is compared with the int8 peak.
+median counts. Decoding: about a second of tokens one after another from an empty context, after four that are not
+counted, since each side has waited for the others; sampling is left out on both sides. Prefill: 512 tokens at once, the
+logits of the last alone. llama.cpp is llama-cpp-python's, built from source on this machine, its embedding and head at
+8 bits (Q8_0), with flash attention off and on. Ours are mapped from what `kogata convert` writes. The floor of decoding
+is the bytes of all weights over the bandwidth of reading those mapped weights, measured right after it; prefill is
+compared with the int8 peak.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import _decoders
 import _facts
 
-DECODED, PREFILLED, ROUNDS = 24, 512, 3
+DECODED = {"2B4T": 24, "150M": 192}  # about a second
+WARM, PREFILLED, ROUNDS = 4, 512, 3
 
 
 # --- the sides, each in its own process
@@ -48,16 +52,13 @@ def ours(folder: str) -> None:
             _decoders.answer(bandwidth=measure.bandwidth(weights))
             continue
         text = Sequence()
-        pool.reserve(text, PREFILLED + DECODED)
-        began = time.perf_counter()
-        if asked["what"] == "prefill":
+        pool.reserve(text, PREFILLED)
+
+        def read(ids: NDArray[np.int64], text: Sequence = text) -> None:
             model.decoder.forward(Step([text], [ids], [1]), pool)
-        else:
-            for n in range(DECODED):
-                model.decoder.forward(Step([text], [ids[n : n + 1]], [1]), pool)
-        took = time.perf_counter() - began
+
+        _decoders.answer(seconds=_timed(read, ids, asked))
         pool.release(text)
-        _decoders.answer(seconds=took)
 
 
 def theirs(path: str, flash: bool) -> None:
@@ -75,13 +76,21 @@ def theirs(path: str, flash: bool) -> None:
             contexts[threads].threads(threads)
         context = contexts[threads]
         context.cut(0)
+        _decoders.answer(seconds=_timed(context.read, ids, asked))
+
+
+def _timed(read: Callable[[Any], object], ids: NDArray[Any], asked: dict[str, Any]) -> float:
+    """Seconds of reading all these tokens at once, or of a token, one after another."""
+    if asked["what"] == "prefill":
         began = time.perf_counter()
-        if asked["what"] == "prefill":
-            context.read(ids)
-        else:
-            for n in range(DECODED):
-                context.read(ids[n : n + 1])
-        _decoders.answer(seconds=time.perf_counter() - began)
+        read(ids)
+        return time.perf_counter() - began
+    for n in range(WARM):
+        read(ids[n : n + 1])
+    began = time.perf_counter()
+    for n in range(WARM, WARM + asked["tokens"]):
+        read(ids[n : n + 1])
+    return (time.perf_counter() - began) / asked["tokens"]
 
 
 def main() -> None:
@@ -126,20 +135,20 @@ def main() -> None:
             dispatch.set_threads(threads)
             peaks.append(measure.peaks()["int8"])
             for side in sides:
-                decode = side.ask(what="decode", threads=threads)["seconds"]
+                decode = side.ask(what="decode", threads=threads, tokens=DECODED[given.shape])["seconds"]
                 seconds.setdefault((side.name, "decode"), []).append(decode)
                 # At once, since the bandwidth changes with what neighbours do; over the model's own weights, if ours.
                 mapped = side if side in own else own[0]
                 bandwidths.append(mapped.ask(what="bandwidth", threads=threads)["bandwidth"])
                 floor = side.loaded["bytes"] / bandwidths[-1] / 1e9
-                shares.setdefault(side.name, []).append(floor / (decode / DECODED))
+                shares.setdefault(side.name, []).append(floor / decode)
             for side in sides:
                 prefill = side.ask(what="prefill", threads=threads)["seconds"]
                 seconds.setdefault((side.name, "prefill"), []).append(prefill)
         bandwidth, peak = statistics.median(bandwidths), statistics.median(peaks)
         print(f"{given.shape}, {threads} threads: {bandwidth:.1f} GB/s, int8 peak {peak:.0f} GOP/s")
         for side in sides:
-            decode = statistics.median(seconds[side.name, "decode"]) / DECODED
+            decode = statistics.median(seconds[side.name, "decode"])
             prefill = statistics.median(seconds[side.name, "prefill"])
             row = {
                 "decode_tokens_per_s": 1 / decode, "prefill_tokens_per_s": PREFILLED / prefill,

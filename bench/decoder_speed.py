@@ -7,8 +7,8 @@ median counts. Decoding: about a second of tokens one after another from an empt
 counted, since each side has waited for the others; sampling is left out on both sides. Prefill: 512 tokens at once, the
 logits of the last alone. llama.cpp is llama-cpp-python's, built from source on this machine, its embedding and head at
 8 bits (Q8_0), with flash attention off and on. Ours are mapped from what `kogata convert` writes. The floor of decoding
-is the bytes of all weights over the bandwidth of reading those mapped weights, measured right after it; prefill is
-compared with the int8 peak.
+is the bytes of all weights over the bandwidth of reading those mapped weights (for the 150M shape, which half fits a
+large cache, of 256 MB of other memory), measured right after it; prefill is compared with the int8 peak.
 """
 
 from __future__ import annotations

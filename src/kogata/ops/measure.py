@@ -20,13 +20,14 @@ _MEGABYTES = 256  # of which a large cache holds little
 _SECONDS = 0.02
 
 
-def bandwidth(arrays: Sequence[NDArray[Any]] | None = None) -> float:
-    """GB/s that all threads together read from memory: the best of several passes over these arrays.
+def bandwidth(arrays: Sequence[NDArray[Any]] = ()) -> float:
+    """GB/s that all threads together read from memory: the best of several passes.
 
     Args:
-        arrays: What is read, a model's weights for example; by default 256 MB, of which a large cache holds little.
+        arrays: What is read, a model's weights for example. Where they are less than 256 MB, of which a large cache
+            holds little, 256 MB of other memory are read instead: the cache would answer.
     """
-    if arrays is None:
+    if sum(array.nbytes for array in arrays) < _MEGABYTES << 20:
         arrays = [np.ones(_MEGABYTES << 20, np.uint8)]
     flat = [array.reshape(-1).view(np.uint8) for array in arrays]
     native = dispatch.native_module() if dispatch.table().isa != "fallback" else None

@@ -62,7 +62,7 @@ class Speed:
     Attributes:
         threads, depth: The setting; depth is the tokens that are in the cache before.
         prefill, decode: Reading many tokens at once, and writing one after another.
-        bandwidth_gb_s: Measured over the model's own weights.
+        bandwidth_gb_s: Measured over the model's own weights, or over 256 MB where a cache would hold them.
         peaks: GFLOP/s and GOP/s by arithmetic.
     """
 

@@ -33,8 +33,8 @@ class Layers:
     def __init__(self, kind: PageKind, depth: int, rows: int) -> None:
         self.kind, self.length, self.rows = kind, depth + rows, rows
         n_pages = -(-self.length // 64)
-        one = new_pages(1, n_pages, KV_HEADS, kind, WIDTH).nbytes
-        self.pages = new_pages(max(1, POOL_BYTES // one) if rows == 1 else 1, n_pages, KV_HEADS, kind, WIDTH)
+        one = new_pages(n_pages, 1, KV_HEADS, kind, WIDTH).nbytes
+        self.pages = new_pages(n_pages, max(1, POOL_BYTES // one) if rows == 1 else 1, KV_HEADS, kind, WIDTH)
         rng = np.random.default_rng(0)
         self.table = np.arange(n_pages, dtype=np.int32)[None]
         self.qkv = rng.standard_normal((rows, (HEADS + 2 * KV_HEADS) * WIDTH), np.float32)
@@ -44,8 +44,8 @@ class Layers:
         self.sin = np.zeros_like(self.cos)
         keys = rng.standard_normal((self.length, self.qkv.shape[1]), np.float32)
         places = np.arange(self.length, dtype=np.int32)
-        self._write(keys, places, self.pages[0], np.array([0, self.length], np.int32))
-        self.pages[1:] = self.pages[0]
+        self._write(keys, places, self.pages[:, 0], np.array([0, self.length], np.int32))
+        self.pages[:, 1:] = self.pages[:, :1]
         self.places = places[depth:]
 
     def _write(self, qkv: Any, places: Any, pages: Any, cu: Any) -> None:
@@ -54,11 +54,11 @@ class Layers:
 
     def attend(self) -> None:
         shape = (HEADS, KV_HEADS, WIDTH, WIDTH**-0.5, 0)
-        for pages in self.pages:
+        for pages in self.pages.swapaxes(0, 1):
             attend_pages(self.qkv, pages, self.kind, self.table, self.cu, self.lengths, *shape, self.out)
 
     def write(self) -> None:
-        for pages in self.pages:
+        for pages in self.pages.swapaxes(0, 1):
             self._write(self.qkv, self.places, pages, self.cu)
 
     @property
@@ -68,7 +68,7 @@ class Layers:
     @property
     def operations(self) -> float:
         keys = self.rows * (self.length - self.rows) + self.rows * (self.rows + 1) / 2
-        return 4.0 * keys * HEADS * WIDTH * len(self.pages)
+        return 4.0 * keys * HEADS * WIDTH * self.pages.shape[1]
 
 
 def measured(threads: int, depth: int, rows: int, rounds: int) -> dict[str, dict[str, float]]:
@@ -80,8 +80,8 @@ def measured(threads: int, depth: int, rows: int, rounds: int) -> dict[str, dict
     seconds = alternate(sides, rounds)
     return {
         kind: {
-            "us": 1e6 * seconds[kind] / len(one.pages),
-            "write_us": 1e6 * seconds[f"{kind} write"] / len(one.pages),
+            "us": 1e6 * seconds[kind] / one.pages.shape[1],
+            "write_us": 1e6 * seconds[f"{kind} write"] / one.pages.shape[1],
             "gb_per_s": one.read_bytes / seconds[kind] / 1e9,
             "gflop_per_s": one.operations / seconds[kind] / 1e9,
         }

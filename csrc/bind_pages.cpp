@@ -27,16 +27,22 @@ int64_t bytes_of_page(const std::string& kind, int64_t head_dim) {
   return page_bytes(page_kind(kind), head_dim);
 }
 
+// The pages of one layer: those of other layers may lie between them.
+template <class T>
+using LayerPages = nb::ndarray<T, nb::ndim<3>, nb::device::cpu>;
+
 // What both calls are given: heads, packed rows, the pages of one layer and who owns which.
 struct Pages {
-  int64_t n_rows, n_pages, table_width, n_sequences;
+  int64_t n_rows, n_pages, step, table_width, n_sequences;
   const int32_t *table, *cu_rows;
 
-  Pages(int64_t rows, int64_t columns, const uint8_t* data, const int64_t (&pages_shape)[3], int64_t bytes,
+  template <class T>
+  Pages(int64_t rows, int64_t columns, const LayerPages<T>& pages, int64_t bytes,
         const Array<const int32_t, 2>& page_table, const Ints& cu, int64_t n_heads, int64_t n_kv_heads,
         int64_t head_dim)
       : n_rows(rows),
-        n_pages(pages_shape[0]),
+        n_pages(static_cast<int64_t>(pages.shape(0))),
+        step(pages.stride(0)),
         table_width(static_cast<int64_t>(page_table.shape(1))),
         n_sequences(static_cast<int64_t>(page_table.shape(0))),
         table(page_table.data()),
@@ -44,9 +50,13 @@ struct Pages {
     require(n_kv_heads >= 1 && n_heads >= n_kv_heads && n_heads % n_kv_heads == 0 && n_heads <= 65536,
             "n_heads must be a multiple of n_kv_heads");
     require(columns == (n_heads + 2 * n_kv_heads) * head_dim, "qkv must be [T, (n_heads + 2 * n_kv_heads) * d_head]");
-    require(pages_shape[1] == n_kv_heads && pages_shape[2] == bytes,
+    require(static_cast<int64_t>(pages.shape(1)) == n_kv_heads && static_cast<int64_t>(pages.shape(2)) == bytes,
             "pages must be [P, n_kv_heads, page_bytes(kind, d_head)]");
-    require(reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0, "pages must be aligned to 4 bytes");
+    require(pages.stride(2) == 1 && (n_kv_heads == 1 || pages.stride(1) == bytes) &&
+                (n_pages <= 1 || step >= n_kv_heads * bytes),
+            "the heads of a page must lie side by side");
+    require(reinterpret_cast<uintptr_t>(pages.data()) % sizeof(float) == 0 && (n_pages <= 1 || step % 4 == 0),
+            "pages must be aligned to 4 bytes");
     require(static_cast<int64_t>(cu.shape(0)) == n_sequences + 1, "cu_rows must be [S + 1] where page_table is [S, M]");
     require(cu_rows[0] == 0 && cu_rows[n_sequences] == n_rows, "cu_rows must run from 0 to the number of rows");
     for (int64_t s = 0; s < n_sequences; ++s) require(cu_rows[s] <= cu_rows[s + 1], "cu_rows must not fall");
@@ -59,15 +69,13 @@ struct Pages {
   }
 };
 
-void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats sin, Array<uint8_t, 3> pages,
+void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats sin, LayerPages<uint8_t> pages,
                       const std::string& kind, Array<const int32_t, 2> page_table, Ints cu_rows, int64_t n_heads,
                       int64_t n_kv_heads, int64_t head_dim, Gain q_gain, Gain k_gain, float eps) {
   const int64_t bytes = bytes_of_page(kind, head_dim);
   const auto n_rows = static_cast<int64_t>(qkv.shape(0));
-  const int64_t shape[3] = {static_cast<int64_t>(pages.shape(0)), static_cast<int64_t>(pages.shape(1)),
-                            static_cast<int64_t>(pages.shape(2))};
-  const Pages p(n_rows, static_cast<int64_t>(qkv.shape(1)), pages.data(), shape, bytes, page_table, cu_rows, n_heads,
-                n_kv_heads, head_dim);
+  const Pages p(n_rows, static_cast<int64_t>(qkv.shape(1)), pages, bytes, page_table, cu_rows, n_heads, n_kv_heads,
+                head_dim);
   require(static_cast<int64_t>(positions.shape(0)) == n_rows, "positions must be [T]");
   require(static_cast<int64_t>(cos.shape(1)) == head_dim / 2 && sin.shape(0) == cos.shape(0) &&
               sin.shape(1) == cos.shape(1),
@@ -86,22 +94,20 @@ void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats si
     }
   }
   const RotateArgs args{page_kind(kind), qkv.data(), positions.data(), row_pages.data(), cos.data(), sin.data(),
-                        pages.data(),    bytes,      n_heads,          n_kv_heads,       head_dim,
-                        q_gain ? q_gain->data() : nullptr, k_gain ? k_gain->data() : nullptr, eps};
+                        pages.data(),    p.step,     bytes,            n_heads,          n_kv_heads,
+                        head_dim,        q_gain ? q_gain->data() : nullptr, k_gain ? k_gain->data() : nullptr, eps};
   nb::gil_scoped_release release;
   run_rotate_and_write(args, n_rows);
 }
 
-void attend_pages(Floats qkv, Array<const uint8_t, 3> pages, const std::string& kind,
+void attend_pages(Floats qkv, LayerPages<const uint8_t> pages, const std::string& kind,
                   Array<const int32_t, 2> page_table, Ints cu_rows, Ints lengths, int64_t n_heads, int64_t n_kv_heads,
                   int64_t head_dim, float scale, int64_t window, Array<float, 2> out,
                   std::optional<Array<float, 2>> lse) {
   const int64_t bytes = bytes_of_page(kind, head_dim);
   const auto n_rows = static_cast<int64_t>(qkv.shape(0));
-  const int64_t shape[3] = {static_cast<int64_t>(pages.shape(0)), static_cast<int64_t>(pages.shape(1)),
-                            static_cast<int64_t>(pages.shape(2))};
-  const Pages p(n_rows, static_cast<int64_t>(qkv.shape(1)), pages.data(), shape, bytes, page_table, cu_rows, n_heads,
-                n_kv_heads, head_dim);
+  const Pages p(n_rows, static_cast<int64_t>(qkv.shape(1)), pages, bytes, page_table, cu_rows, n_heads, n_kv_heads,
+                head_dim);
   require(static_cast<int64_t>(lengths.shape(0)) == p.n_sequences, "lengths must be [S]");
   require(static_cast<int64_t>(out.shape(0)) == n_rows && static_cast<int64_t>(out.shape(1)) == n_heads * head_dim,
           "out must be [T, n_heads * d_head]");
@@ -117,8 +123,8 @@ void attend_pages(Floats qkv, Array<const uint8_t, 3> pages, const std::string& 
     const int64_t oldest = window == 0 ? 0 : std::max<int64_t>(0, first - window + 1) / kPageKeys;
     for (int64_t place = oldest; place <= (length - 1) / kPageKeys; ++place) p.page(s, place);
   }
-  const PagesArgs args{page_kind(kind), qkv.data(), pages.data(), bytes,      n_heads, n_kv_heads,
-                       head_dim,        scale,      window,       out.data(), lse ? lse->data() : nullptr};
+  const PagesArgs args{page_kind(kind), qkv.data(), pages.data(), p.step, bytes,      n_heads,
+                       n_kv_heads,      head_dim,   scale,        window, out.data(), lse ? lse->data() : nullptr};
   nb::gil_scoped_release release;
   run_attend_pages(args, p.table, p.table_width, p.cu_rows, lengths.data(), p.n_sequences);
 }

@@ -93,7 +93,8 @@ struct AttendArgs {
   bool reduced;  // bf16 dot products where the instruction set has them
 };
 
-// A page holds the keys and the values of 64 tokens for one KV head; a layer's pages are [P, n_kv_heads, page_bytes].
+// A page holds the keys and the values of 64 tokens for one KV head; a layer's pages are [P, n_kv_heads, page_bytes], its
+// heads side by side. Other layers may lie between them.
 //   f32   K [D][64]        V [64][D]
 //   bf16  K [D/2][64][2]   V [32][D][2]
 //   int8  K [D/4][64][4]   V [16][D][4], then the scales of the 64 keys and of the 64 values
@@ -110,6 +111,7 @@ struct RotateArgs {
   const float* cos;          // [positions, head_dim / 2]
   const float* sin;
   uint8_t* pages;
+  int64_t page_step;   // bytes from a page to the next
   int64_t page_bytes;  // of one KV head
   int64_t n_heads, n_kv_heads, head_dim;
   const float* q_gain;  // [head_dim] of an RMS norm of every head, or null: none
@@ -121,7 +123,7 @@ struct PagesArgs {
   PageKind kind;
   const float* qkv;
   const uint8_t* pages;
-  int64_t page_bytes, n_heads, n_kv_heads, head_dim;
+  int64_t page_step, page_bytes, n_heads, n_kv_heads, head_dim;
   float scale;     // of the scores
   int64_t window;  // keys a row sees, its own included; 0: all
   float* out;      // [T, n_heads * head_dim]

@@ -130,7 +130,7 @@ void rotate_and_write(const RotateArgs& a, int64_t begin, int64_t end) {
     for (int64_t head = 0; head < a.n_kv_heads; ++head) {
       rotate_head(k + head * d, a.k_gain, a.eps, cos, sin, d, key);
       write(key, v + head * d, d, position % kPageKeys,
-            a.pages + (a.row_pages[row] * a.n_kv_heads + head) * a.page_bytes);
+            a.pages + a.row_pages[row] * a.page_step + head * a.page_bytes);
     }
   }
 }
@@ -553,11 +553,11 @@ void attend_pages_of(const PagesArgs& a, const QueryBlock& b, const void* querie
   for (int64_t i = 0; i < block.n; ++i) largest[i] = kNothing;
   for (int64_t i = 0; i < block.n; ++i) total[i] = 0.0f;
 
-  // In the order of memory: the heads of a page lie side by side, and pages are allocated in runs where possible.
+  // In the order of memory: the heads of a page lie side by side.
   const uint8_t* next = nullptr;
   auto page_at = [&](int64_t at) {
     const int64_t page = b.page_table[begin + at / b.n_kv_heads], head = b.kv_head + at % b.n_kv_heads;
-    return a.pages + (page * a.n_kv_heads + head) * a.page_bytes;
+    return a.pages + page * a.page_step + head * a.page_bytes;
   };
   const int64_t n_pages = (end - begin) * b.n_kv_heads;
   for (int64_t at = 0; at < n_pages; ++at) {

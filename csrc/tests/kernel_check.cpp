@@ -128,7 +128,7 @@ void check_attend(int64_t heads, int64_t d, bool reduced, double limit) {
 // Two sequences in scattered pages, with positions that do not turn, against loops over the keys that were given.
 void check_pages(PageKind kind, int64_t heads, int64_t kv_heads, int64_t d, int64_t window, double limit) {
   const std::vector<int32_t> cu{0, 70, 200}, lengths{70, 130}, table{3, 0, -1, 1, 4, 2};
-  const int64_t t = cu.back(), width = (heads + 2 * kv_heads) * d, bytes = page_bytes(kind, d);
+  const int64_t t = cu.back(), width = (heads + 2 * kv_heads) * d, bytes = page_bytes(kind, d), step = 3 * kv_heads * bytes;
   auto qkv = normal(t * width);
   const std::vector<float> cos(static_cast<std::size_t>(130 * d / 2), 1.0f), sin(cos.size(), 0.0f);
   std::vector<int32_t> positions, row_pages;
@@ -138,13 +138,13 @@ void check_pages(PageKind kind, int64_t heads, int64_t kv_heads, int64_t d, int6
       row_pages.push_back(table[3 * s + static_cast<std::size_t>(i / 64)]);
     }
   }
-  std::vector<uint8_t> pages(static_cast<std::size_t>(5 * kv_heads * bytes), 0);
+  std::vector<uint8_t> pages(static_cast<std::size_t>(5 * step), 0);
   std::vector<float> out(static_cast<std::size_t>(t * heads * d), NAN), lse(static_cast<std::size_t>(t * heads), NAN);
-  run_rotate_and_write({kind, qkv.data(), positions.data(), row_pages.data(), cos.data(), sin.data(), pages.data(), bytes,
-                        heads, kv_heads, d, nullptr, nullptr, 0.0f}, t);
+  run_rotate_and_write({kind, qkv.data(), positions.data(), row_pages.data(), cos.data(), sin.data(), pages.data(), step,
+                        bytes, heads, kv_heads, d, nullptr, nullptr, 0.0f}, t);
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  run_attend_pages({kind, qkv.data(), pages.data(), bytes, heads, kv_heads, d, scale, window, out.data(), lse.data()},
-                   table.data(), 3, cu.data(), lengths.data(), 2);
+  run_attend_pages({kind, qkv.data(), pages.data(), step, bytes, heads, kv_heads, d, scale, window, out.data(),
+                    lse.data()}, table.data(), 3, cu.data(), lengths.data(), 2);
   double worst = 0;
   for (int64_t row = 0; row < t; ++row) {
     const int64_t start = row < cu[1] ? 0 : cu[1], oldest = window == 0 ? start : std::max(start, row - window + 1);

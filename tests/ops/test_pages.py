@@ -64,7 +64,7 @@ class Cache:
         self.table = np.full((len(counts), max([1, *counts])), -1, np.int32)
         for s, (n, end) in enumerate(zip(counts, np.cumsum(counts), strict=True)):
             self.table[s, :n] = ids[end - n : end]
-        self.pages = new_pages(1, n_pages, self.kv_heads, self.kind, self.d)[0]
+        self.pages = new_pages(n_pages, 3, self.kv_heads, self.kind, self.d)[:, 1]
         self.pages[ids[-2:]] = 255  # NaN in every float
         self.pages[ids[:-2]] = np.tile(GARBAGE, self.pages.shape[-1] // 4)
         self.cu = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
@@ -246,7 +246,7 @@ def test_a_prompt_in_chunks_is_the_same_bits_as_in_one(isa, kind, window):
     results, caches = [], []
     with dispatch.use(isa):
         for steps in ([n], [1] * n, [64, 64, 22], [5, 100, 1, 44]):
-            pages = new_pages(1, 3, 2, kind, 32)[0]
+            pages = new_pages(3, 1, 2, kind, 32)[:, 0]
             out = np.empty((n, 4 * 32), np.float32)
             for begin, end in pairwise(np.cumsum([0, *steps]).tolist()):
                 qkv, cu = raw[begin:end].copy(), np.array([0, end - begin], np.int32)
@@ -286,7 +286,7 @@ def test_queries_and_keys_are_normed_and_rotated_and_stored_as_torch_does(isa, k
     cos, sin = tables(128, d)
     raw = (scale * rng.standard_normal((6, (heads + 2 * kv_heads) * d))).astype(np.float32)
     gains = [rng.random(d).astype(np.float32) + 0.5 for _ in range(2)] if norms else [None, None]
-    qkv, pages = raw.copy(), new_pages(1, 4, kv_heads, kind, d)[0]
+    qkv, pages = raw.copy(), new_pages(4, 1, kv_heads, kind, d)[:, 0]
     with dispatch.use(isa):
         rotate_and_write(qkv, positions, cos, sin, pages, kind, table, cu, heads, kv_heads, d, *gains, 1e-6)
     x = torch.tensor(raw).double().reshape(6, -1, d)
@@ -323,7 +323,7 @@ def test_the_largest_codes_neither_saturate_nor_overflow(isa):
     table, cu, length = np.array([[1, 0]], np.int32), np.array([0, n], np.int32), np.array([n], np.int32)
     for sign in (1, -1):
         qkv = np.full((n, 3 * d), sign, np.float32)
-        out, pages = np.empty((n, d), np.float32), new_pages(1, 2, 1, "int8", d)[0]
+        out, pages = np.empty((n, d), np.float32), new_pages(2, 1, 1, "int8", d)[:, 0]
         with dispatch.use(isa):
             rotate_and_write(qkv, np.arange(n, dtype=np.int32), cos, sin, pages, "int8", table, cu, 1, 1, d)
             for scale in (1.0, -1.0, 0.0):
@@ -341,7 +341,7 @@ def test_small_weights_beside_a_large_one_keep_their_share(isa):
     qkv[1:, 2 * d] = 1  # v of all others
     cos, sin = np.ones((n, d // 2), np.float32), np.zeros((n, d // 2), np.float32)
     table, cu, length = np.zeros((1, 1), np.int32), np.array([0, n], np.int32), np.array([n], np.int32)
-    out, pages = np.empty((n, d), np.float32), new_pages(1, 1, 1, "int8", d)[0]
+    out, pages = np.empty((n, d), np.float32), new_pages(1, 1, 1, "int8", d)[:, 0]
     with dispatch.use(isa):
         rotate_and_write(qkv, np.arange(n, dtype=np.int32), cos, sin, pages, "int8", table, cu, 1, 1, d)
         attend_pages(qkv, pages, "int8", table, cu, length, 1, 1, d, 1.0, 0, out)
@@ -407,7 +407,7 @@ def test_parts_over_disjoint_keys_merge_to_the_whole(isa, h, d, t, empty):
 def test_what_does_not_fit_is_refused(isa, change, message):
     arguments = {
         "qkv": np.zeros((4, 8 * 16), np.float32),
-        "pages": new_pages(1, 3, 2, "f32", 16)[0],
+        "pages": new_pages(3, 1, 2, "f32", 16)[:, 0],
         "kind": "f32",
         "table": np.array([[0, 9], [1, 2]], np.int32),
         "cu": np.array([0, 2, 4], np.int32),
@@ -450,7 +450,7 @@ def test_what_cannot_be_written_is_refused(isa, change, message):
         "positions": np.array([0, 1, 0, 70], np.int32),
         "cos": cos,
         "sin": sin,
-        "pages": new_pages(1, 3, 2, "f32", 16)[0],
+        "pages": new_pages(3, 1, 2, "f32", 16)[:, 0],
         "kind": "f32",
         "table": np.array([[0, 9], [1, 2]], np.int32),
         "cu": np.array([0, 2, 4], np.int32),

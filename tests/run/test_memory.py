@@ -45,7 +45,7 @@ kinds = st.sampled_from(["f32", "bf16", "int8"])
 def test_a_pools_bytes_are_those_of_its_arrays(pattern: str, window: int, kind: PageKind, n_pages: int) -> None:
     made = config(pattern, window if "W" in pattern else 0)
     pool = PagePool(made, kind, n_pages)
-    assert pool_bytes(made, kind, n_pages) == sum(group.layers_LPHB.nbytes for group in pool.groups)
+    assert pool_bytes(made, kind, n_pages) == sum(group.pages_PLHB.nbytes for group in pool.groups)
 
 
 @given(st.text("FW", min_size=1, max_size=4), kinds, st.integers(0, 30_000_000), st.integers(0, 900))
@@ -66,7 +66,7 @@ def test_memory_bounds_weights_keys_and_values(tiny_decoder: Tiny, kind: str, kv
     bound = weights + pool_bytes(free.packed.config, kv, 12)
     model = kogata.load(directory, kv=kv, memory=bound)
     assert model.room() == 12 * PAGE, (model.room(), bound)
-    taken = sum(group.layers_LPHB.nbytes for group in model.engine._pool.groups)
+    taken = sum(group.pages_PLHB.nbytes for group in model.engine._pool.groups)
     assert weights + taken <= bound, (weights, taken, bound)
     ids = np.arange(12 * PAGE - 20, dtype=np.int32) % 250
     fits = model.engine.submit(ids, SamplingParams(temperature=0, max_tokens=20, ignore_eos=True))

@@ -174,7 +174,7 @@ def test_pages_that_come_back_are_zero(tiny_decoder: Tiny) -> None:
     pool = decoder.pool(64, "f32")
     text = Sequence()
     pool.reserve(text, 64)
-    pool.full.layers_LPHB[:] = 255  # NaN wherever it is read
+    pool.full.pages_PLHB[:] = 255  # NaN wherever it is read
     pool.release(text)
     pool.reserve(text, 10)
     logits = decoder.forward(Step([text], [ids(0, 10)], [10]), pool)

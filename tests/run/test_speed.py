@@ -35,7 +35,7 @@ def test_a_filled_cache_has_as_many_keys_as_it_says(tiny_decoder: Tiny, kind: st
     assert text.length == depth
     for group, pages in zip(pool.groups, (text.pages, text.window), strict=False):
         live = range(depth) if group is pool.full else range(max(0, depth - config.window), depth)
-        for layer in group.layers_LPHB:
+        for layer in group.pages_PLHB.swapaxes(0, 1):
             keys, values, _ = views(layer, kv, config.d_head)
             for at in live:
                 key = keys[pages[at // 64], :, :, at % 64, :]

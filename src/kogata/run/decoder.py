@@ -34,6 +34,10 @@ Norm = tuple[Floats, float]
 STEP_ROWS = 512
 """Most rows that go through the layers together: what the activations' memory is made for."""
 
+FEED_ROWS = 256
+"""Most rows that go through a feed-forward together: between its linears they take most memory, and for the products
+more rows are no faster."""
+
 FIRST_POSITIONS = 4096
 """Rotary positions that are computed at first; the tables grow as texts do."""
 
@@ -158,9 +162,12 @@ class Decoder:
         hidden = self._embed.rows(ids_T)
         if config.embed_scale != 1.0:
             hidden *= np.float32(config.embed_scale)
-        qkv = self._array("qkv", len(ids_T), heads + 2 * kv_heads)
-        mixed = self._array("mixed", len(ids_T), heads)
-        middle = self._array("middle", len(ids_T), 2 * config.d_ff)
+        n_rows, n_fed, width = len(ids_T), min(len(ids_T), FEED_ROWS), heads + 2 * kv_heads
+        # Attention and feed-forward take turns in one place.
+        work = self._take("work", max(n_rows * (width + heads), n_fed * 2 * config.d_ff))
+        qkv = work[: n_rows * width].reshape(n_rows, width)
+        mixed = work[n_rows * width : n_rows * (width + heads)].reshape(n_rows, heads)
+        middle = work[: n_fed * 2 * config.d_ff].reshape(n_fed, 2 * config.d_ff)
         for i, layer in enumerate(self._layers):
             cos_PD2, sin_PD2 = ropes[layer.rope]
             pages = pool.layer_pages[i]
@@ -171,8 +178,11 @@ class Decoder:
             )
             attend_pages(qkv, pages, *where, lengths_S, *shape, config.attention_scale, layer.window, mixed)
             self._add(hidden, layer.out, mixed, layer.post_attention, norm=layer.out_norm)
-            layer.gate_up(hidden, middle, norm=layer.feed_norm)
-            self._add(hidden, layer.down, middle, layer.post_feed, norm=layer.down_norm, glu=config.activation)
+            for begin in range(0, n_rows, FEED_ROWS):
+                rows = hidden[begin : begin + FEED_ROWS]
+                between = middle[: len(rows)]
+                layer.gate_up(rows, between, norm=layer.feed_norm)
+                self._add(rows, layer.down, between, layer.post_feed, norm=layer.down_norm, glu=config.activation)
         for text, end in zip(step.texts, ends, strict=True):
             text.length = end
         wanted = [
@@ -188,7 +198,7 @@ class Decoder:
         if post is None:
             projection(x, hidden, residual_TN=hidden, **before)
             return
-        given = self._array("given", *hidden.shape)
+        given = self._take("given", hidden.size).reshape(hidden.shape)
         projection(x, given, **before)
         rms_norm(given, *post, residual_TH=hidden, out_TH=hidden)
 
@@ -200,12 +210,12 @@ class Decoder:
             self._ropes = [rope_tables(rope, self.config.d_head, size, self.context) for rope in several]
         return self._ropes
 
-    def _array(self, name: str, n_rows: int, width: int) -> Floats:
-        """Memory for activations, [n_rows, width], reused from step to step."""
+    def _take(self, name: str, size: int) -> Floats:
+        """Memory for so many numbers, reused from step to step."""
         memory = self._memory.get(name)
-        if memory is None or memory.size < n_rows * width:
-            memory = self._memory[name] = np.empty(max(n_rows, 1) * width, np.float32)
-        return memory[: n_rows * width].reshape(n_rows, width)
+        if memory is None or memory.size < size:
+            memory = self._memory[name] = np.empty(size, np.float32)
+        return memory[:size]
 
     # --- wiring
 

@@ -103,14 +103,14 @@ def fill(pool: PagePool, text: CachedText, depth: int, config: DecoderConfig) ->
         pool.reserve(text, end)
         positions_T = np.arange(begin, end, dtype=np.int32)
         for group, pages in zip(pool.groups, (text.pages, text.window), strict=False):
-            if not len(group.layers_LPHB):
+            if not group.pages_PLHB.size:
                 continue
             rotate_and_write(
-                qkv_TN[: end - begin], positions_T, cos_PD2, sin_PD2, group.layers_LPHB[0], pool.kind,
+                qkv_TN[: end - begin], positions_T, cos_PD2, sin_PD2, group.pages_PLHB[:, 0], pool.kind,
                 np.array([pages], np.int32), np.array([0, end - begin], np.int32), *shape,
             )  # fmt: skip
             new = pages[begin // 64 :]
-            group.layers_LPHB[1:, new] = group.layers_LPHB[:1, new]
+            group.pages_PLHB[new, 1:] = group.pages_PLHB[new, :1]
         text.length = end
 
 

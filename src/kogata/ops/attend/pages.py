@@ -1,11 +1,12 @@
 """Causal attention over a cache of pages: prefill chunks and decode rows of several sequences in one call.
 
-A layer's pages are uint8 [P, n_kv_heads, page_bytes]; layout.py says what lies in them. Sequence s keeps its positions
+A layer's pages are uint8 [P, n_kv_heads, page_bytes], the heads of a page side by side; those of other layers may lie
+between them. layout.py says what is in them. Sequence s keeps its positions
 64 i to 64 i + 63 in page page_table[s, i]; entries that nothing reads may hold anything. The rows of a step lie side by
 side, those of sequence s from cu_rows[s] to cu_rows[s + 1]; a sequence may have none.
 
 Shapes: T rows, N columns, S sequences, M pages of a sequence, P pages, D head width, h query heads. Floats are float32,
-integers int32, all C-contiguous.
+integers int32, all but the pages C-contiguous.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from kogata.ops.attend.layout import Bytes, Floats, Ints, PageKind, page_bytes
 _ALIGNMENT = 64
 
 
-def new_pages(n_layers: int, n_pages: int, n_kv_heads: int, kind: PageKind, d_head: int) -> Bytes:
-    """Pages of zeros, [n_layers, n_pages, n_kv_heads, page_bytes], aligned to cache lines; memory is taken by use."""
-    shape = (n_layers, n_pages, n_kv_heads, page_bytes(kind, d_head))
+def new_pages(n_pages: int, n_layers: int, n_kv_heads: int, kind: PageKind, d_head: int) -> Bytes:
+    """Pages of zeros, [n_pages, n_layers, n_kv_heads, page_bytes], aligned to cache lines; memory is taken by use.
+
+    A page's layers lie side by side: with each layer's pages together, a short text would touch as many huge pages of
+    the system as there are layers, and waste half of each.
+    """
+    shape = (n_pages, n_layers, n_kv_heads, page_bytes(kind, d_head))
     n_bytes = int(np.prod(shape, dtype=np.int64))
     memory = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT

@@ -52,7 +52,7 @@ class PageGroup:
     """A fixed number of pages for some layers. Memory is taken from the system when a page is first written.
 
     Attributes:
-        layers_LPHB: uint8 [L, P, n_kv_heads, B].
+        pages_PLHB: uint8 [P, L, n_kv_heads, B].
         free: Pages that nobody has.
         evictable: Pages that only the prefix cache has.
         nbytes_of_page: Bytes of a page in all layers of the group.
@@ -62,8 +62,8 @@ class PageGroup:
         self.kind: PageKind = kind
         self.d_head = d_head
         self.n_pages = n_pages
-        self.layers_LPHB: NDArray[np.uint8] = new_pages(n_layers, n_pages, n_kv_heads, kind, d_head)
-        self.nbytes_of_page = self.layers_LPHB.nbytes // max(n_pages, 1)
+        self.pages_PLHB: NDArray[np.uint8] = new_pages(n_pages, n_layers, n_kv_heads, kind, d_head)
+        self.nbytes_of_page = self.pages_PLHB.nbytes // max(n_pages, 1)
         self.free = n_pages
         self.evictable = 0
         self._fresh = 0  # pages from here on were never used: they are zero
@@ -88,7 +88,7 @@ class PageGroup:
             self._fresh += 1
         else:
             page = self._freed.pop()
-            self.layers_LPHB[:, page] = 0  # a masked 0 times an old NaN would be NaN
+            self.pages_PLHB[page] = 0  # a masked 0 times an old NaN would be NaN
         self.free -= 1
         self._texts[page] = 1
         return page
@@ -125,8 +125,8 @@ class PageGroup:
 
     def copy(self, source: int, target: int, n_tokens: int) -> None:
         """The first tokens of a page into another one; zeros after them, whatever the source holds there."""
-        self.layers_LPHB[:, target] = self.layers_LPHB[:, source]
-        keys, values, scales = views(self.layers_LPHB[:, target], self.kind, self.d_head)
+        self.pages_PLHB[target] = self.pages_PLHB[source]
+        keys, values, scales = views(self.pages_PLHB[target], self.kind, self.d_head)
         row, lane = divmod(n_tokens, values.shape[-1])
         keys[..., n_tokens:, :] = 0
         values[..., row, :, lane:] = 0
@@ -135,8 +135,8 @@ class PageGroup:
             scales[..., n_tokens:] = 0
 
     def fill(self, page: int, data_B: NDArray[np.uint8]) -> None:
-        """Put into a page what ``layers_LPHB[:, page]`` of another pool was."""
-        self.layers_LPHB[:, page] = data_B.reshape(self.layers_LPHB[:, page].shape)
+        """Put into a page what ``pages_PLHB[page]`` of another pool was."""
+        self.pages_PLHB[page] = data_B.reshape(self.pages_PLHB[page].shape)
 
     def _release(self, page: int) -> None:
         self.free += 1
@@ -156,7 +156,7 @@ class PagePool:
         full: Pages of the layers that attend to everything.
         window: Pages of those with a sliding window, or None where there is none.
         most_window_pages: Most that one text has of the latter at any time.
-        layer_pages: For each layer, its uint8 [P, n_kv_heads, B].
+        layer_pages: For each layer, its uint8 [P, n_kv_heads, B], a view.
     """
 
     def __init__(self, config: DecoderConfig, kind: PageKind, n_pages: int) -> None:
@@ -173,7 +173,7 @@ class PagePool:
         self.layer_pages = []
         for letter in config.pattern:
             group = self.window if letter == "W" and self.window is not None else self.full
-            self.layer_pages.append(group.layers_LPHB[counts[letter]])
+            self.layer_pages.append(group.pages_PLHB[:, counts[letter]])
             counts[letter] += 1
 
     @property

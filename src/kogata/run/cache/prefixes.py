@@ -165,9 +165,9 @@ class PrefixCache:
         pool = self._pool
         if self._store is None or link in self._store or (pool.window is not None and place < text.first):
             return
-        parts = [pool.full.layers_LPHB[:, text.pages[place]]]
+        parts = [pool.full.pages_PLHB[text.pages[place]]]
         if pool.window is not None:
-            parts.append(pool.window.layers_LPHB[:, text.window[place]])
+            parts.append(pool.window.pages_PLHB[text.window[place]])
         self._store.put(link, parts)
 
     def _deepest(self, parent: bytes, begin: int, tokens: Ints) -> tuple[bytes, _Entry, int] | None:

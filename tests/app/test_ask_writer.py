@@ -120,6 +120,8 @@ def test_without_a_named_source_the_passages_are_shown(run: Run, shelf: Path) ->
         (["--writer", "tiny", "--context", "150"], r"question has \d+ tokens.*takes 150, of which 37 are kept"),
         (["--seed", "1"], "go with --writer"),
         (["--context", "100"], "go with --writer"),
+        (["--memory", "1GB"], "go with --writer"),
+        (["--writer", "tiny", "--memory", "1MB"], "memory is 1.0 MB; the weights of tiny take"),
     ],
 )
 def test_what_is_refused(run: Run, shelf: Path, arguments: list[str], said: str) -> None:

@@ -138,6 +138,16 @@ def _kv_option(whose: str = "") -> Callable[[F], F]:
     )
 
 
+def _memory_option(whose: str = "") -> Callable[[F], F]:
+    return click.option(
+        "--memory",
+        type=_Size(),
+        metavar="SIZE",
+        help=f"Most that {whose}weights, keys and values take together, as 4GB. Default: half of what is free, for "
+        "keys and values.",
+    )
+
+
 def _loading_options(whose: str = "") -> Callable[[F], F]:
     """How a model that writes is loaded; the help says whose keys and weights these are."""
 
@@ -162,13 +172,7 @@ def _loading_options(whose: str = "") -> Callable[[F], F]:
                 "--context", type=int, metavar="N", help="Most tokens of a text. Default: what the model takes."
             ),
             _kv_option(whose),
-            click.option(
-                "--memory",
-                type=_Size(),
-                metavar="SIZE",
-                help=f"Most that {whose}weights, keys and values take together, as 4GB. Default: half of what is "
-                "free, for keys and values.",
-            ),
+            _memory_option(whose),
         ):
             command = option(command)
         return command
@@ -296,6 +300,7 @@ def search(query: tuple[str, ...], **options: Any) -> int:
     "--writer", metavar="MODEL", help="Let this model write the answer, as in kogata run; it names its sources."
 )
 @click.option("--context", type=int, metavar="N", help="Most tokens that the writer reads. Default: what it takes.")
+@_memory_option("the writer's ")
 @click.option("--temperature", type=float, metavar="X", help="Of the writer. Default 0: always the likeliest word.")
 @click.option("--max-tokens", type=int, metavar="N", help="Most tokens the writer writes. Default: 512.")
 @click.option("--seed", type=int, metavar="N", help="With a temperature: the same seed gives the same answer.")
@@ -320,8 +325,9 @@ def ask(query: tuple[str, ...], **options: Any) -> int:
     """
     from kogata.app import commands
 
+    loading = {name: options.pop(name) for name in ("context", "memory")}
     sampling = {name: options.pop(name) for name in ("temperature", "max_tokens", "seed")}
-    return commands.ask(_query(query), where=_where(options), sampling=sampling, **options)
+    return commands.ask(_query(query), where=_where(options), loading=loading, sampling=sampling, **options)
 
 
 @cli.command()

@@ -103,24 +103,29 @@ def search(
 
 
 def ask(
-    query: str, *, writer: str | None, context: int | None, sampling: dict[str, Any], as_json: bool, k: int,
+    query: str, *, writer: str | None, loading: dict[str, Any], sampling: dict[str, Any], as_json: bool, k: int,
     where: dict[str, Any], **opening: Any,
 ) -> int:  # fmt: skip
     """Print an answer and its sources, or what comes nearest."""
     from kogata.app.results import print_answer
 
-    if writer is None and (context, *sampling.values()) != (None,) * (1 + len(sampling)):
-        raise BadInput("--context, --temperature, --max-tokens and --seed go with --writer: they say how it writes.")
+    if writer is None and any(value is not None for value in (*loading.values(), *sampling.values())):
+        raise BadInput(
+            "--context, --memory, --temperature, --max-tokens and --seed go with --writer: they say how it writes."
+        )
     with _open(**opening) as opened:
         if writer is not None:
             from kogata.app import writing
 
             _warn_if_fallback()
-            loading = {"context": context, "threads": opening["threads"]}
             told = {name: value for name, value in sampling.items() if value is not None}
             return writing.ask(
-                writer, lambda: opened.find(query, k, **where), as_json=as_json, loading=loading, sampling=told
-            )
+                writer,
+                lambda: opened.find(query, k, **where),
+                as_json=as_json,
+                loading={**loading, "threads": opening["threads"]},
+                sampling=told,
+            )  # fmt: skip
         answer = opened.ask(query, k, **where)
     _warn_if_fallback()
     if as_json:

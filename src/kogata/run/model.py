@@ -60,6 +60,8 @@ class Model:
     ) -> None:
         if context is not None and not 1 <= context <= packed.config.context:
             raise BadInput(f"context is {context}; {packed.name} takes 1 to {packed.config.context:,} tokens.")
+        if memory is not None and not isinstance(memory, int):
+            raise BadInput(f"memory is {memory!r}; accepted: a number of bytes.")
         if kv not in ("bf16", "int8", "f32"):
             raise BadInput(f"kv is {kv!r}; accepted: bf16, int8, f32.")
         self.packed = packed

@@ -281,6 +281,7 @@ def test_a_call_that_breaks_off_is_text(server: Server) -> None:
         ({"tool_choice": {"type": "function", "function": {"name": ""}}, "tools": TOOLS}, "tool_choice.function.name"),
         ({"tool_choice": "required", "tools": TOOLS, "regex": "a"}, "another form"),
         ({"tool_choice": "perhaps", "tools": TOOLS}, "perhaps"),
+        ({"tool_choice": "none", "tools": [*TOOLS, tool("b"), tool("c"), tool("b")]}, "Two `tools` have the name 'b'."),
         ({"tool_choice": "required", "tools": [tool("a", b={"type": "colour"})]}, "colour"),
     ],
 )

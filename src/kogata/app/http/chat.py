@@ -62,12 +62,16 @@ def _tools(body: ChatRequest) -> dict[str, Any]:
 
     Raises:
         ApiError: The choice is not among the tools, or there is none to choose from, or another form is asked for too;
-            or the arguments of one are no object.
+            or two have one name, or the arguments of one are no object.
     """
     tools, choice = body.tools or [], body.tool_choice
+    names = [tool.function.name for tool in tools]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ApiError(400, f"Two `tools` have the name {twice[:100]!r}.", param="tools", code="invalid_value")
     must_call = {"required": ""}.get(choice) if isinstance(choice, str) else choice and choice.function.name
     if must_call is not None:
-        if must_call not in ("", *(tool.function.name for tool in tools)) or not tools:
+        if must_call not in ("", *names) or not tools:
             what = f"the tool {must_call[:100]!r}" if must_call else "a tool"
             message = f"`tool_choice` asks for {what}, and `tools` has none."
             raise ApiError(400, message, param="tool_choice", code="invalid_value")

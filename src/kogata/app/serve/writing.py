@@ -118,7 +118,7 @@ class Writing:
         """What callers have to know of the model."""
         decoder = self.model.decoder
         return {
-            "id": decoder.name, "max_length": decoder.context, "fingerprint": decoder.identity[:16],
+            "id": decoder.name, "max_length": self.model.longest, "fingerprint": decoder.identity[:16],
             "chat": self.model.packed.chat_template is not None,
         }  # fmt: skip
 

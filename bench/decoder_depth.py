@@ -82,7 +82,7 @@ def ours(shape: str, kv: str) -> None:
                 for part in [ids[:READ]] if what == "prefill" else ids[: decoded(depth), None]:
                     read(part)
                 took = time.perf_counter() - began
-        kv_bytes = pool.nbytes_of_page * (depth // 64)
+        kv_bytes = pool.full.nbytes_of_page * (depth // 64)
         _decoders.answer(seconds=took, kv_bytes=kv_bytes)
 
 

@@ -1,6 +1,7 @@
 // Bindings of the row-wise kernels.
 #include "bindings.h"
 #include "elementwise.h"
+#include "recording.h"
 
 namespace kogata {
 namespace {
@@ -29,8 +30,7 @@ void rms_norm(Rows x, std::optional<Rows> residual, Row gain, float eps, Array<f
   require(!residual || (residual->shape(0) == x.shape(0) && residual->shape(1) == x.shape(1)),
           "residual must have the shape of x");
   const NormArgs args{x.data(), residual ? residual->data() : nullptr, gain.data(), nullptr, out.data(), width, eps};
-  nb::gil_scoped_release release;
-  run_rms_norm(args, n);
+  perform([args, n] { run_rms_norm(args, n); }, x, residual, gain, out);
 }
 
 // `word` is f32 [V, H]; or uint8 [V, H / 32, 18], blocks of an f16 scale and 16 bytes of codes.

@@ -3,6 +3,7 @@
 
 #include "bindings.h"
 #include "linear.h"
+#include "recording.h"
 
 namespace kogata {
 namespace {
@@ -126,8 +127,21 @@ class Linear {
                           gain ? gain->data() : nullptr, eps, data_.data(), scales_.data(), code_sums_.data(),
                           sums_.data(), bias_ ? bias_->data() : nullptr, residual ? residual->data() : nullptr,
                           out.data(), gelu};
-    nb::gil_scoped_release release;
-    run_linear(call);
+    perform([call] { run_linear(call); }, x, gain, residual, out, data_, scales_, sums_, code_sums_, bias_);
+  }
+
+  void take(Array<const int32_t, 1> rows, float factor, Array<float, 2> out) const {
+    const auto n_rows = static_cast<int64_t>(rows.shape(0));
+    require(out.shape(0) == rows.shape(0) && static_cast<int64_t>(out.shape(1)) == shape_.n_in, "out must be [R, K]");
+    const TakeCall call{shape_.kind, shape_.n_in, shape_.group, data_.data(), scales_.data(), rows.data(), n_rows, factor, out.data()};
+    perform(
+        [call, n_out = shape_.n_out] {
+          for (int64_t r = 0; r < call.n_rows; ++r) {
+            require(call.rows[r] >= 0 && call.rows[r] < n_out, "a row is outside the matrix");
+          }
+          run_take(call);
+        },
+        rows, out, data_, scales_);
   }
 
  private:
@@ -155,7 +169,8 @@ void bind_linear(nb::module_& m) {
            nb::arg("scales").noconvert(), nb::arg("sums").noconvert(), nb::arg("code_sums").noconvert(),
            nb::arg("bias").noconvert().none())
       .def("__call__", &Linear::operator(), nb::arg("x").noconvert(), nb::arg("glu"), nb::arg("gain").noconvert().none(),
-           nb::arg("eps"), nb::arg("gelu"), nb::arg("residual").noconvert().none(), nb::arg("out").noconvert());
+           nb::arg("eps"), nb::arg("gelu"), nb::arg("residual").noconvert().none(), nb::arg("out").noconvert())
+      .def("take", &Linear::take, nb::arg("rows").noconvert(), nb::arg("factor"), nb::arg("out").noconvert());
 }
 
 }  // namespace kogata

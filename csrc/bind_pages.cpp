@@ -7,6 +7,7 @@
 
 #include "bindings.h"
 #include "pages.h"
+#include "recording.h"
 
 namespace kogata {
 namespace {
@@ -58,6 +59,9 @@ struct Pages {
     require(reinterpret_cast<uintptr_t>(pages.data()) % sizeof(float) == 0 && (n_pages <= 1 || step % 4 == 0),
             "pages must be aligned to 4 bytes");
     require(static_cast<int64_t>(cu.shape(0)) == n_sequences + 1, "cu_rows must be [S + 1] where page_table is [S, M]");
+  }
+
+  void check_rows() const {
     require(cu_rows[0] == 0 && cu_rows[n_sequences] == n_rows, "cu_rows must run from 0 to the number of rows");
     for (int64_t s = 0; s < n_sequences; ++s) require(cu_rows[s] <= cu_rows[s + 1], "cu_rows must not fall");
   }
@@ -84,20 +88,28 @@ void rotate_and_write(Array<float, 2> qkv, Ints positions, Floats cos, Floats si
     require(!*gain || static_cast<int64_t>((*gain)->shape(0)) == head_dim, "q_gain and k_gain must be [d_head]");
   }
   require(std::isfinite(eps) && eps >= 0, "eps must not be negative");
-  std::vector<int32_t> row_pages(static_cast<std::size_t>(n_rows));
-  for (int64_t s = 0; s < p.n_sequences; ++s) {
-    for (int64_t row = p.cu_rows[s]; row < p.cu_rows[s + 1]; ++row) {
-      const int64_t position = positions.data()[row];
-      require(position >= 0 && position < static_cast<int64_t>(cos.shape(0)), "a position is outside cos and sin");
-      require(position / kPageKeys < p.table_width, "a position is outside page_table");
-      row_pages[static_cast<std::size_t>(row)] = p.page(s, position / kPageKeys);
-    }
-  }
-  const RotateArgs args{page_kind(kind), qkv.data(), positions.data(), row_pages.data(), cos.data(), sin.data(),
-                        pages.data(),    p.step,     bytes,            n_heads,          n_kv_heads,
+  const RotateArgs args{page_kind(kind), qkv.data(), positions.data(), nullptr, cos.data(), sin.data(),
+                        pages.data(),    p.step,     bytes,            n_heads, n_kv_heads,
                         head_dim,        q_gain ? q_gain->data() : nullptr, k_gain ? k_gain->data() : nullptr, eps};
-  nb::gil_scoped_release release;
-  run_rotate_and_write(args, n_rows);
+  const auto n_positions = static_cast<int64_t>(cos.shape(0));
+  perform(
+      [args, p, n_positions] {
+        p.check_rows();
+        thread_local std::vector<int32_t> row_pages;
+        row_pages.clear();
+        for (int64_t s = 0; s < p.n_sequences; ++s) {
+          for (int64_t row = p.cu_rows[s]; row < p.cu_rows[s + 1]; ++row) {
+            const int64_t position = args.positions[row];
+            require(position >= 0 && position < n_positions, "a position is outside cos and sin");
+            require(position / kPageKeys < p.table_width, "a position is outside page_table");
+            row_pages.push_back(p.page(s, position / kPageKeys));
+          }
+        }
+        RotateArgs found = args;
+        found.row_pages = row_pages.data();
+        run_rotate_and_write(found, p.n_rows);
+      },
+      qkv, positions, cos, sin, pages, page_table, cu_rows, q_gain, k_gain);
 }
 
 void attend_pages(Floats qkv, LayerPages<const uint8_t> pages, const std::string& kind,
@@ -115,18 +127,22 @@ void attend_pages(Floats qkv, LayerPages<const uint8_t> pages, const std::string
           "lse must be [T, n_heads]");
   require(window >= 0, "window must be 0 (all keys) or a number of keys");
   require(std::isfinite(scale), "scale must be finite");
-  for (int64_t s = 0; s < p.n_sequences; ++s) {
-    const int64_t rows = p.cu_rows[s + 1] - p.cu_rows[s], length = lengths.data()[s], first = length - rows;
-    if (rows == 0) continue;
-    require(first >= 0, "a sequence has more rows than its length");
-    require(length <= p.table_width * kPageKeys, "a length is outside page_table");
-    const int64_t oldest = window == 0 ? 0 : std::max<int64_t>(0, first - window + 1) / kPageKeys;
-    for (int64_t place = oldest; place <= (length - 1) / kPageKeys; ++place) p.page(s, place);
-  }
   const PagesArgs args{page_kind(kind), qkv.data(), pages.data(), p.step, bytes,      n_heads,
                        n_kv_heads,      head_dim,   scale,        window, out.data(), lse ? lse->data() : nullptr};
-  nb::gil_scoped_release release;
-  run_attend_pages(args, p.table, p.table_width, p.cu_rows, lengths.data(), p.n_sequences);
+  perform(
+      [args, p, lengths = lengths.data()] {
+        p.check_rows();
+        for (int64_t s = 0; s < p.n_sequences; ++s) {
+          const int64_t rows = p.cu_rows[s + 1] - p.cu_rows[s], length = lengths[s], first = length - rows;
+          if (rows == 0) continue;
+          require(first >= 0, "a sequence has more rows than its length");
+          require(length <= p.table_width * kPageKeys, "a length is outside page_table");
+          const int64_t oldest = args.window == 0 ? 0 : std::max<int64_t>(0, first - args.window + 1) / kPageKeys;
+          for (int64_t place = oldest; place <= (length - 1) / kPageKeys; ++place) p.page(s, place);
+        }
+        run_attend_pages(args, p.table, p.table_width, p.cu_rows, lengths, p.n_sequences);
+      },
+      qkv, pages, page_table, cu_rows, lengths, out, lse);
 }
 
 void merge(Floats out_a, Floats lse_a, Floats out_b, Floats lse_b, Array<float, 2> out, Array<float, 2> lse) {

@@ -29,4 +29,5 @@ NB_MODULE(_native, m) {
   kogata::bind_sample(m);
   kogata::bind_unigram(m);
   kogata::bind_measure(m);
+  kogata::bind_recording(m);
 }

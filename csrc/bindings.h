@@ -31,5 +31,6 @@ void bind_score(nb::module_& m);
 void bind_sample(nb::module_& m);
 void bind_unigram(nb::module_& m);
 void bind_measure(nb::module_& m);
+void bind_recording(nb::module_& m);
 
 }  // namespace kogata

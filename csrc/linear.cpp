@@ -62,6 +62,35 @@ void put_code(WeightKind kind, uint8_t* panel, int64_t column, int64_t k, int8_t
   }
 }
 
+// What put_code put there.
+int take_code(WeightKind kind, const uint8_t* panel, int64_t column, int64_t k) {
+  switch (kind) {
+    case WeightKind::int8: return static_cast<int8_t>(panel[k / 4 * 64 + column * 4 + k % 4]);
+    case WeightKind::ternary: return (panel[k / 16 * 64 + column * 4 + k % 4] >> (2 * (k % 16 / 4)) & 3) - 1;
+    case WeightKind::trits: {
+      constexpr int kPower[] = {1, 3, 9, 27, 81};
+      return panel[k / 20 * 64 + column * 4 + k % 4] / kPower[k % 20 / 4] % 3 - 1;
+    }
+    default: {
+      const int byte = panel[k / 8 * 64 + column * 4 + k % 4];
+      return (k % 8 < 4 ? byte & 15 : byte >> 4) - 8;
+    }
+  }
+}
+
+float take_float(WeightKind kind, const uint8_t* panel, int64_t column, int64_t k) {
+  float value;
+  if (kind == WeightKind::f32) {
+    std::memcpy(&value, panel + (k * kPanel + column) * 4, 4);
+  } else {
+    uint16_t half;
+    std::memcpy(&half, panel + (k / 2 * 2 * kPanel + column * 2 + k % 2) * 2, 2);
+    const uint32_t bits = static_cast<uint32_t>(half) << 16;
+    std::memcpy(&value, &bits, 4);
+  }
+  return value;
+}
+
 // Fills one panel from `fill(n, codes, scales)`, which writes a row's n_in codes and its scales.
 template <class Fill>
 void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group, const Packed& to, Fill&& fill) {
@@ -183,6 +212,26 @@ void pack_codes(WeightKind kind, const int8_t* codes, const float* scales, int64
       for (int64_t k = g * source_group; k < (g + 1) * source_group; ++k) {
         row[k] = round_code(static_cast<float>(source[k]) * factor, 127);
       }
+    }
+  });
+}
+
+void run_take(const TakeCall& call) {
+  const int64_t panel_bytes = packed_bytes(call.kind, kPanel, call.n_in, call.group);
+  const int64_t n_groups = call.group == 0 ? 1 : padded_depth(call.kind, call.n_in, call.group) / call.group;
+  const int64_t group = call.group == 0 ? call.n_in : call.group;
+  const bool coded = call.kind != WeightKind::f32 && call.kind != WeightKind::bf16;
+  parallel_for(ceil_div(call.n_rows, 16), [&](int64_t chunk) {
+    for (int64_t r = chunk * 16; r < std::min(call.n_rows, chunk * 16 + 16); ++r) {
+      const int64_t p = call.rows[r] / kPanel, column = call.rows[r] % kPanel;
+      const uint8_t* panel = call.weight + p * panel_bytes;
+      float* out = call.out + r * call.n_in;
+      for (int64_t k = 0; k < call.n_in; ++k) {
+        out[k] = coded ? static_cast<float>(take_code(call.kind, panel, column, k)) *
+                             call.scales[(p * n_groups + k / group) * kPanel + column]
+                       : take_float(call.kind, panel, column, k);
+      }
+      for (int64_t k = 0; k < call.n_in; ++k) out[k] *= call.factor;
     }
   });
 }

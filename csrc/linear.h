@@ -28,6 +28,20 @@ struct LinearCall {
 
 void run_linear(const LinearCall& call);
 
+// Rows of a packed matrix, multiplied out and by a factor.
+struct TakeCall {
+  WeightKind kind;
+  int64_t n_in, group;
+  const uint8_t* weight;
+  const float* scales;
+  const int32_t* rows;  // [R]
+  int64_t n_rows;
+  float factor;
+  float* out;  // [R, K]
+};
+
+void run_take(const TakeCall& call);
+
 int64_t padded_rows(int64_t n_out);                                  // to whole panels
 int64_t padded_depth(WeightKind kind, int64_t n_in, int64_t group);  // to whole steps, or groups
 int64_t packed_bytes(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group);

@@ -25,6 +25,7 @@ _PLACES = {
     "pool": ("elementwise", "pool"),
     "pack": ("linear", "pack"),
     "linear": ("linear", "linear"),
+    "take": ("linear", "take"),
     "encode_attention": ("attend", "encode_attention"),
     "rotate_and_write": ("attend", "rotate_and_write"),
     "attend_pages": ("attend", "attend_pages"),
@@ -46,6 +47,7 @@ class Table:
     pool: Callable[..., Any]
     pack: Callable[..., Any]
     linear: Callable[..., Any]
+    take: Callable[..., Any]
     encode_attention: Callable[..., Any]
     rotate_and_write: Callable[..., Any]
     attend_pages: Callable[..., Any]
@@ -145,6 +147,34 @@ def bf16_dot() -> bool:
 def int8_dot() -> bool:
     """Whether int8 products run on dot-product instructions."""
     return table().isa in {"avxvnni", "avx512vnni", "avx512bf16", "neondot"}
+
+
+class Recording:
+    """What a thread calls within ``with``: it is done, and can then be repeated without the interpreter.
+
+    Records :func:`kogata.ops.linear.linear` and ``take``, ``rms_norm``, ``rotate_and_write`` and ``attend_pages`` on
+    the extension. A repetition reads and writes the same arrays, which are kept alive; what is in them may have changed
+    and is checked again.
+    """
+
+    def __init__(self) -> None:
+        module = native_module()
+        assert module is not None
+        self._calls = module.Recording()
+
+    def __enter__(self) -> None:
+        self._calls.begin()
+
+    def __exit__(self, *raised: object) -> None:
+        self._calls.end()
+
+    def repeat(self) -> None:
+        """Make all calls again.
+
+        Raises:
+            ValueError: What is in an array does not fit.
+        """
+        self._calls.repeat()
 
 
 def threads() -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from kogata.errors import BadInput, ModelError
 from kogata.ops import dispatch
 from kogata.ops.attend import PageKind, attend_pages, rotate_and_write
 from kogata.ops.elementwise import rms_norm
-from kogata.ops.linear import PackedLinear, linear
+from kogata.ops.linear import PackedLinear, linear, take
 from kogata.run.cache import PagePool, Sequence
 from kogata.run.rope import rope_tables
 from kogata.weights.packed import PackedDecoder
@@ -37,6 +38,14 @@ STEP_ROWS = 512
 FEED_ROWS = 256
 """Most rows that go through a feed-forward together: between its linears they take most memory, and for the products
 more rows are no faster."""
+
+REPEATED_TEXTS = 64
+"""Most texts whose next tokens are computed by repeating recorded calls: for more, the interpreter costs little."""
+
+MOST_RECORDINGS = 8
+"""Of one pool: for different numbers of texts and lengths of page tables."""
+
+TABLE_STEP = 16
 
 FIRST_POSITIONS = 4096
 """Rotary positions that are computed at first; the tables grow as texts do."""
@@ -57,14 +66,45 @@ class Step:
     logits_of: Several[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a step, packed; see :mod:`kogata.ops.attend.pages`."""
+
+    ids_T: Ints
+    positions_T: Ints
+    cu_rows_S1: Ints
+    lengths_S: Ints
+    full_SM: Ints
+    window_SM: Ints
+
+    @property
+    def arrays(self) -> tuple[Ints, ...]:
+        """All of them."""
+        return self.ids_T, self.positions_T, self.cu_rows_S1, self.lengths_S, self.full_SM, self.window_SM
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The layers' calls for one token of each text, with the arrays that they read and the one they leave."""
+
+    calls: dispatch.Recording
+    rows: _Rows
+    hidden_TH: Floats
+
+
 @dataclass(frozen=True)
 class _Projection:
     """Linears that read the same input and write side by side: one product where nothing stands between."""
 
     parts: tuple[tuple[PackedLinear, Norm | None], ...]
 
+    @property
+    def is_one_call(self) -> bool:
+        """Whether nothing is done but a product."""
+        return len(self.parts) == 1 and self.parts[0][1] is None
+
     def __call__(self, x: Floats, out: Floats, **before_and_after: Any) -> None:
-        if len(self.parts) == 1 and self.parts[0][1] is None:
+        if self.is_one_call:
             linear(x, self.parts[0][0], out_TN=out, **before_and_after)
             return
         norm, residual = before_and_after.pop("norm", None), before_and_after.pop("residual_TN", None)
@@ -129,6 +169,12 @@ class Decoder:
         self._head = _Projection(((model.linears["embed" if config.tied else "head"], self._own_norm(model, "head")),))
         self._ropes: list[tuple[Floats, Floats]] = []
         self._memory: dict[str, Floats] = {}
+        self._can_record = all(
+            projection.is_one_call
+            for layer in self._layers
+            for projection in (layer.qkv, layer.out, layer.gate_up, layer.down)
+        )
+        self._recorded: WeakKeyDictionary[PagePool, dict[tuple[Any, ...], _Recorded]] = WeakKeyDictionary()
 
     def pool(self, n_tokens: int, kind: PageKind = "bf16") -> PagePool:
         """Memory for the keys and values of so many tokens."""
@@ -140,65 +186,97 @@ class Decoder:
         Raises:
             BadInput: A token is outside the vocabulary, or a text would become longer than the context.
         """
-        config = self.config
+        rows = self._rows(step)
+        n_texts, n_rows = len(step.texts), len(rows.ids_T)
+        if n_rows == 0:
+            return np.empty((0, self.config.vocab_size), np.float32)
+        if n_rows == n_texts <= REPEATED_TEXTS and self._can_record and dispatch.table().isa != "fallback":
+            hidden_TH = self._repeat(rows, pool)
+        else:
+            hidden_TH = self._through_layers(rows, pool)
+        ends = rows.cu_rows_S1[1:].tolist()
+        for text, length in zip(step.texts, rows.lengths_S.tolist(), strict=True):
+            text.length = length
+        wanted = [row for end, n in zip(ends, step.logits_of, strict=True) for row in range(end - n, end)]
+        logits_RV = np.empty((len(wanted), self.config.vocab_size), np.float32)
+        if wanted:
+            self._head(np.ascontiguousarray(hidden_TH[wanted]), logits_RV, norm=self._norm)
+        return logits_RV
+
+    def _rows(self, step: Step) -> _Rows:
         counts = [len(ids) for ids in step.ids]
         ids_T = np.concatenate([np.asarray(ids, np.int32) for ids in step.ids])
-        if len(ids_T) == 0:
-            return np.empty((0, config.vocab_size), np.float32)
-        if ids_T.min() < 0 or ids_T.max() >= config.vocab_size:
-            raise BadInput(f"A token is outside of {self.name}'s 0 to {config.vocab_size - 1}.")
+        if len(ids_T) and (ids_T.min() < 0 or ids_T.max() >= self.config.vocab_size):
+            raise BadInput(f"A token is outside of {self.name}'s 0 to {self.config.vocab_size - 1}.")
         ends = [text.length + count for text, count in zip(step.texts, counts, strict=True)]
         if max(ends) > self.context:
             raise BadInput(f"A text of {max(ends):,} tokens is longer than {self.name}'s context of {self.context:,}.")
-        cu_rows_S1 = np.zeros(len(counts) + 1, np.int32)
-        np.cumsum(counts, out=cu_rows_S1[1:])
-        positions_T = np.concatenate([np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, counts, strict=True)])
-        lengths_S = np.array(ends, np.int32)
-        full_SM, window_SM = _table([text.pages for text in step.texts]), _table([text.window for text in step.texts])
-        ropes = self._tables(max(ends))
-        shape = (config.n_heads, config.n_kv_heads, config.d_head)
+        return _Rows(
+            ids_T,
+            np.concatenate([np.arange(e - n, e, dtype=np.int32) for e, n in zip(ends, counts, strict=True)]),
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+            np.array(ends, np.int32),
+            _table([text.pages for text in step.texts]),
+            _table([text.window for text in step.texts]),
+        )
 
+    def _repeat(self, rows: _Rows, pool: PagePool) -> Floats:
+        """The last hidden states of one token of each text: the calls of an earlier step like this one, on the same
+        arrays, without the interpreter between them."""
+        several = self._recorded.setdefault(pool, {})
+        n_positions = len(self._tables(int(rows.lengths_S.max()))[0][0])
+        alike = (n_positions, *(array.shape for array in rows.arrays))
+        if (recorded := several.get(alike)) is not None:
+            for kept, array in zip(recorded.rows.arrays, rows.arrays, strict=True):
+                kept[...] = array
+            recorded.calls.repeat()
+            return recorded.hidden_TH
+        calls = dispatch.Recording()
+        with calls:
+            hidden_TH = self._through_layers(rows, pool)
+        if len(several) >= MOST_RECORDINGS:
+            del several[next(iter(several))]
+        several[alike] = _Recorded(calls, rows, hidden_TH)
+        return hidden_TH
+
+    def _through_layers(self, rows: _Rows, pool: PagePool) -> Floats:
+        """The last hidden states."""
+        config, n_rows = self.config, len(rows.ids_T)
+        shape = (config.n_heads, config.n_kv_heads, config.d_head)
         heads, kv_heads = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
-        hidden = self._embed.rows(ids_T)
-        if config.embed_scale != 1.0:
-            hidden *= np.float32(config.embed_scale)
-        n_rows, n_fed, width = len(ids_T), min(len(ids_T), FEED_ROWS), heads + 2 * kv_heads
+        ropes = self._tables(int(rows.lengths_S.max()))
+
+        n_fed, width = min(n_rows, FEED_ROWS), heads + 2 * kv_heads
         # Attention and feed-forward take turns in one place.
-        work = self._take("work", max(n_rows * (width + heads), n_fed * 2 * config.d_ff))
+        work = self._scratch("work", max(n_rows * (width + heads), n_fed * 2 * config.d_ff))
         qkv = work[: n_rows * width].reshape(n_rows, width)
         mixed = work[n_rows * width : n_rows * (width + heads)].reshape(n_rows, heads)
         middle = work[: n_fed * 2 * config.d_ff].reshape(n_fed, 2 * config.d_ff)
+        hidden = take(self._embed, rows.ids_T, factor=config.embed_scale)
         for i, layer in enumerate(self._layers):
             cos_PD2, sin_PD2 = ropes[layer.rope]
             pages = pool.layer_pages[i]
-            where = (pool.kind, window_SM if layer.window else full_SM, cu_rows_S1)
+            where = (pool.kind, rows.window_SM if layer.window else rows.full_SM, rows.cu_rows_S1)
             layer.qkv(hidden, qkv, norm=layer.attention_norm)
             rotate_and_write(
-                qkv, positions_T, cos_PD2, sin_PD2, pages, *where, *shape, layer.q_gain, layer.k_gain, config.norm_eps
-            )
-            attend_pages(qkv, pages, *where, lengths_S, *shape, config.attention_scale, layer.window, mixed)
+                qkv, rows.positions_T, cos_PD2, sin_PD2, pages, *where, *shape, layer.q_gain, layer.k_gain,
+                config.norm_eps,
+            )  # fmt: skip
+            attend_pages(qkv, pages, *where, rows.lengths_S, *shape, config.attention_scale, layer.window, mixed)
             self._add(hidden, layer.out, mixed, layer.post_attention, norm=layer.out_norm)
             for begin in range(0, n_rows, FEED_ROWS):
-                rows = hidden[begin : begin + FEED_ROWS]
-                between = middle[: len(rows)]
-                layer.gate_up(rows, between, norm=layer.feed_norm)
-                self._add(rows, layer.down, between, layer.post_feed, norm=layer.down_norm, glu=config.activation)
-        for text, end in zip(step.texts, ends, strict=True):
-            text.length = end
-        wanted = [
-            row for end, n in zip(cu_rows_S1[1:].tolist(), step.logits_of, strict=True) for row in range(end - n, end)
-        ]
-        logits_RV = np.empty((len(wanted), config.vocab_size), np.float32)
-        if wanted:
-            self._head(np.ascontiguousarray(hidden[wanted]), logits_RV, norm=self._norm)
-        return logits_RV
+                fed = hidden[begin : begin + FEED_ROWS]
+                between = middle[: len(fed)]
+                layer.gate_up(fed, between, norm=layer.feed_norm)
+                self._add(fed, layer.down, between, layer.post_feed, norm=layer.down_norm, glu=config.activation)
+        return hidden
 
     def _add(self, hidden: Floats, projection: _Projection, x: Floats, post: Norm | None, **before: Any) -> None:
         """hidden += post(projection(x))."""
         if post is None:
             projection(x, hidden, residual_TN=hidden, **before)
             return
-        given = self._take("given", hidden.size).reshape(hidden.shape)
+        given = self._scratch("given", hidden.size).reshape(hidden.shape)
         projection(x, given, **before)
         rms_norm(given, *post, residual_TH=hidden, out_TH=hidden)
 
@@ -210,7 +288,7 @@ class Decoder:
             self._ropes = [rope_tables(rope, self.config.d_head, size, self.context) for rope in several]
         return self._ropes
 
-    def _take(self, name: str, size: int) -> Floats:
+    def _scratch(self, name: str, size: int) -> Floats:
         """Memory for so many numbers, reused from step to step."""
         memory = self._memory.get(name)
         if memory is None or memory.size < size:
@@ -257,8 +335,12 @@ class Decoder:
 
 
 def _table(pages: Several[Several[int]]) -> Ints:
-    """int32 [S, M]: the pages of several texts, zeros behind those of shorter ones."""
-    table_SM = np.zeros((len(pages), max(len(several) for several in pages)), np.int32)
+    """int32 [S, M]: the pages of several texts, zeros behind them.
+
+    M grows in steps, so that it stays the same for a while as texts do.
+    """
+    longest = max(len(several) for several in pages)
+    table_SM = np.zeros((len(pages), -(-longest // TABLE_STEP) * TABLE_STEP), np.int32)
     for row, several in zip(table_SM, pages, strict=True):
         row[: len(several)] = several
     return table_SM

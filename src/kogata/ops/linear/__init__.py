@@ -19,12 +19,13 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kogata.ops import dispatch
 from kogata.ops.linear.packed import CodedWeight, Floats, Glu, Kind, PackedLinear
 from kogata.ops.linear.packed import sizes as packed_sizes
 
-__all__ = ["CodedWeight", "Glu", "Kind", "PackedLinear", "linear", "pack", "packed_sizes"]
+__all__ = ["CodedWeight", "Glu", "Kind", "PackedLinear", "linear", "pack", "packed_sizes", "take"]
 
 
 def pack(weight_NK: Floats | CodedWeight, kind: Kind, group: int = 0, bias_N: Floats | None = None) -> PackedLinear:
@@ -63,4 +64,14 @@ def linear(
     """
     out = np.empty((len(x_TK), packed.n_out), np.float32) if out_TN is None else out_TN
     dispatch.table().linear(x_TK, packed, glu, norm, activation == "gelu", residual_TN, out)
+    return out
+
+
+def take(packed: PackedLinear, rows_R: NDArray[np.int32], *, factor: float = 1.0) -> Floats:
+    """float32 [R, K]: chosen rows of the matrix, multiplied out, then by a factor: the embeddings of tokens.
+
+    Raises ValueError for a row that is not there, TypeError for types that do not fit.
+    """
+    out = np.empty((len(rows_R), packed.n_in), np.float32)
+    dispatch.table().take(packed, rows_R, factor, out)
     return out

@@ -138,3 +138,11 @@ def linear(
     if gelu_after:
         y = gelu(y)
     out_TN[...] = y if residual_TN is None else y + residual_TN
+
+
+def take(packed: PackedLinear, rows_R: NDArray[np.int32], factor: float, out_RK: Floats) -> None:
+    if out_RK.shape != (len(rows_R), packed.n_in):
+        raise ValueError("out must be [R, K]")
+    if len(rows_R) and not 0 <= rows_R.min() <= rows_R.max() < packed.n_out:
+        raise ValueError("a row is outside the matrix")
+    np.multiply(packed.rows(rows_R), np.float32(factor), out=out_RK)

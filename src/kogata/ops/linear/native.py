@@ -49,12 +49,17 @@ def linear(
     residual_TN: Floats | None, out_TN: Floats,
 ) -> None:  # fmt: skip
     gain_K, eps = (None, 0.0) if norm is None else norm
-    (packed.kernel or _kernel(packed))(x_TK, glu or "", gain_K, eps, gelu, residual_TN, out_TN)
+    _kernel(packed)(x_TK, glu or "", gain_K, eps, gelu, residual_TN, out_TN)
+
+
+def take(packed: PackedLinear, rows_R: NDArray[np.int32], factor: float, out_RK: Floats) -> None:
+    _kernel(packed).take(rows_R, factor, out_RK)
 
 
 def _kernel(packed: PackedLinear) -> Any:
     """The extension's view of the arrays, checked once and kept."""
-    arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N, packed.bias_N)
-    kernel = _native.Linear(packed.kind, packed.n_out, packed.n_in, packed.group, *arrays)
-    object.__setattr__(packed, "kernel", kernel)
-    return kernel
+    if packed.kernel is None:
+        arrays = (packed.data_B, packed.scales, packed.sums_N, packed.code_sums_N, packed.bias_N)
+        kernel = _native.Linear(packed.kind, packed.n_out, packed.n_in, packed.group, *arrays)
+        object.__setattr__(packed, "kernel", kernel)
+    return packed.kernel

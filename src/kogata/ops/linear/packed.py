@@ -89,13 +89,10 @@ class PackedLinear:
     def dense_NK(self) -> Floats:
         """float32 [N, K], multiplied out; kept once asked for (the fallback computes with it)."""
         padded = np.arange(self.padded_shape[0])
-        return self._rows(padded)[: self.n_out]
+        return self.rows(padded)[: self.n_out]
 
     def rows(self, rows_R: NDArray[np.integer]) -> Floats:
-        """float32 [R, K]: chosen rows of the matrix, multiplied out (the embeddings of tokens, say)."""
-        return self._rows(np.asarray(rows_R, np.int64))
-
-    def _rows(self, rows_R: NDArray[np.int64]) -> Floats:
+        """float32 [R, K]: chosen rows of the matrix, multiplied out."""
         n, k = self.padded_shape
         panel_R, column_R = np.divmod(rows_R, PANEL)
         step = STEP[self.kind]

@@ -159,7 +159,7 @@ struct Tile {
 template <int P>
 inline void fetch_ahead(const uint8_t* row, int64_t ahead) {
 #pragma GCC unroll 4
-  for (int line = 0; line < P; ++line) __builtin_prefetch(row + ahead + 64 * line, 0, 3);
+  for (int line = 0; line < P; ++line) __builtin_prefetch(row + ahead + 64 * line, 0, 2);  // into the second level
 }
 
 template <int R, int N, class Sum>

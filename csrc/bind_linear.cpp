@@ -1,6 +1,8 @@
 // Bindings of the quantised linear.
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+
 #include "bindings.h"
 #include "linear.h"
 #include "recording.h"
@@ -89,7 +91,12 @@ void pack_from_codes(const std::string& kind, Array<const int8_t, 2> codes, Arra
   require(s.integers() || s.ternary(), "codes pack into int8, int4, ternary or trits");
   require(group == source_group || (group == 0 && (!s.ternary() || n_groups == 1)), "the group must be the codes' own");
   if (s.ternary()) {
-    for (int64_t i = 0; i < s.n_out * s.n_in; ++i) require(codes.data()[i] >= -1 && codes.data()[i] <= 1, "ternary codes are -1, 0 and 1");
+    int8_t least = 0, most = 0;
+    for (int64_t i = 0; i < s.n_out * s.n_in; ++i) {
+      least = std::min(least, codes.data()[i]);
+      most = std::max(most, codes.data()[i]);
+    }
+    require(least >= -1 && most <= 1, "ternary codes are -1, 0 and 1");
   }
   const Packed to = destination(s, data, scales, sums, code_sums);
   nb::gil_scoped_release release;

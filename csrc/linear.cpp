@@ -62,6 +62,27 @@ void put_code(WeightKind kind, uint8_t* panel, int64_t column, int64_t k, int8_t
   }
 }
 
+// A row of codes: whole steps at once, then what is left.
+void put_row(WeightKind kind, uint8_t* panel, int64_t column, const int8_t* codes, int64_t n_in) {
+  const int64_t step = step_of(kind), whole = n_in / step * step;
+  for (int64_t k = 0; k < whole; k += step) {
+    uint8_t* cell = panel + k / step * 64 + column * 4;
+    const int8_t* code = codes + k;
+    for (int64_t i = 0; i < 4; ++i) {
+      if (kind == WeightKind::int8) {
+        cell[i] = static_cast<uint8_t>(code[i]);
+      } else if (kind == WeightKind::int4) {
+        cell[i] = static_cast<uint8_t>((code[i] + 8) | (code[i + 4] + 8) << 4);
+      } else if (kind == WeightKind::ternary) {
+        cell[i] = static_cast<uint8_t>((code[i] + 1) | (code[i + 4] + 1) << 2 | (code[i + 8] + 1) << 4 | (code[i + 12] + 1) << 6);
+      } else {
+        cell[i] = static_cast<uint8_t>(121 + code[i] + 3 * code[i + 4] + 9 * code[i + 8] + 27 * code[i + 12] + 81 * code[i + 16]);
+      }
+    }
+  }
+  for (int64_t k = whole; k < n_in; ++k) put_code(kind, panel, column, k, codes[k]);
+}
+
 // What put_code put there.
 int take_code(WeightKind kind, const uint8_t* panel, int64_t column, int64_t k) {
   switch (kind) {
@@ -110,7 +131,7 @@ void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group,
       } else {
         fill(n, codes.data(), scales.data());
       }
-      for (int64_t k = 0; k < n_in; ++k) put_code(kind, panel, c, k, codes[static_cast<std::size_t>(k)]);
+      put_row(kind, panel, c, codes.data(), n_in);
       int32_t code_sum = 0;
       float sum = 0.0f;
       for (int64_t g = 0; g < n_groups; ++g) {

@@ -123,3 +123,45 @@ def test_measures_are_positive_and_ordered():
     peaks = measure.peaks()
     assert set(peaks) == {"f32", "bf16", "int8"}
     assert min(peaks.values()) > 0
+
+
+@needs_native
+def test_what_is_recorded_is_repeated_on_what_the_arrays_hold_then():
+    rng = np.random.default_rng(0)
+    packed = linear.pack(rng.standard_normal((40, 24)).astype(np.float32), "int8")
+    rows, out = np.array([1, 2], np.int32), np.empty((2, 40), np.float32)
+    calls = dispatch.Recording()
+    with dispatch.use("native"), calls:
+        x = linear.take(packed, rows)
+        linear.linear(x, packed, out_TN=out)
+    first = out.copy()
+    for chosen in ([5, 7], [1, 2]):
+        rows[:] = chosen
+        calls.repeat()
+        np.testing.assert_array_equal(out, linear.linear(linear.take(packed, rows), packed), err_msg=str(chosen))
+    np.testing.assert_array_equal(out, first)
+    rows[:] = [5, 40]
+    with pytest.raises(ValueError, match="a row is outside the matrix"):
+        calls.repeat()
+    rows[:] = [5, 7]
+    del packed, x, rows
+    calls.repeat()  # the recording keeps what it reads alive
+    assert not np.array_equal(out, first)
+
+
+@needs_native
+def test_only_its_own_thread_is_recorded_and_one_recording_at_a_time():
+    packed = linear.pack(np.ones((16, 8), np.float32), "f32")
+    x, mine, other = np.ones((1, 8), np.float32), np.zeros((1, 16), np.float32), np.zeros((1, 16), np.float32)
+    calls = dispatch.Recording()
+    with dispatch.use("native"), calls:
+        thread = threading.Thread(target=lambda: linear.linear(x, packed, out_TN=other))
+        thread.start()
+        thread.join()
+        linear.linear(x, packed, out_TN=mine)
+        with pytest.raises(ValueError, match="recorded already"), dispatch.Recording():
+            pass
+    linear.linear(x, packed)  # after the end
+    mine[:], other[:] = 0, 0
+    calls.repeat()
+    assert (mine[0, 0], other[0, 0]) == (8, 0)

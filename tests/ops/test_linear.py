@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kogata.ops import dispatch, linear
 from kogata.ops.linear import fallback, reference
+from kogata.weights import TernaryTensor
 
 ISAS = dispatch.isas()
 FORMS = [("f32", 0), ("bf16", 0), ("int8", 0), ("int8", 32), ("int8", 128), ("int4", 32), ("int4", 128)]
@@ -150,3 +151,38 @@ def test_wrong_shapes_types_and_groups_are_refused():
     for kind, group in (("f16", 0), ("int4", 0), ("f32", 32), ("int8", 12)):
         with pytest.raises(ValueError):
             linear.pack(normal(0, 8, 16), kind, group)
+
+
+@pytest.mark.parametrize("isa", ["fallback", "native"])
+@settings(max_examples=60, deadline=None)
+@given(
+    form=st.sampled_from([*FORMS, ("int8", 8), ("ternary", 0), ("ternary", 16), ("trits", 0), ("trits", 20)]),
+    rows=st.lists(st.integers(0, 69), max_size=40),
+    k=st.integers(1, 150),
+    factor=st.sampled_from([1.0, 8.0, 27.7]),
+    seed=st.integers(0, 99),
+)
+def test_rows_are_those_of_the_matrix_by_the_factor(isa, form, rows, k, factor, seed):
+    kind, group = form
+    rng = np.random.default_rng(seed)
+    with dispatch.use(isa):
+        if kind in ("ternary", "trits"):
+            k = max(k // (group or 1), 1) * (group or 1)
+            scales = rng.standard_normal((70, k // group if group else 1)).astype(np.float32)
+            codes = rng.integers(-1, 2, (70, k), np.int8)
+            packed = linear.pack(TernaryTensor((70, k), scales, codes.copy), kind, group)
+        else:
+            packed = linear.pack(normal(seed, 70, k), kind, group)
+        found = linear.take(packed, np.array(rows, np.int32), factor=factor)
+    want = packed.dense_NK[rows] * np.float32(factor)
+    assert found.shape == (len(rows), k)
+    np.testing.assert_array_equal(found, want, err_msg=f"{kind}, groups of {group}, {70} x {k}")
+
+
+@pytest.mark.parametrize("isa", ["fallback", "native"])
+@pytest.mark.parametrize("row", [-1, 70, 2**31 - 1, -(2**31)])
+def test_a_row_that_is_not_there_is_refused(isa, row):
+    with dispatch.use(isa):
+        packed = linear.pack(normal(0, 70, 9), "int8")
+        with pytest.raises(ValueError, match="a row is outside the matrix"):
+            linear.take(packed, np.array([3, row], np.int32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,57 @@ def test_pages_that_come_back_are_zero(tiny_decoder: Tiny) -> None:
     pool.reserve(text, 10)
     logits = decoder.forward(Step([text], [ids(0, 10)], [10]), pool)
     assert np.isfinite(logits).all()
+
+
+@pytest.mark.skipif(dispatch.table().isa == "fallback", reason="only the extension's calls are recorded")
+@pytest.mark.parametrize("name", ["llama", "gemma3", "2B4T", "qwen2", "norms of their own"])
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
+def test_repeated_calls_give_the_same_bits(
+    tiny_decoder: Tiny, monkeypatch: pytest.MonkeyPatch, name: str, kv: Any
+) -> None:
+    directory, _ = made(tiny_decoder, name)
+    monkeypatch.setattr("kogata.run.decoder.TABLE_STEP", 1)  # so that tables get longer, and calls are recorded anew
+    monkeypatch.setattr("kogata.run.decoder.FIRST_POSITIONS", 64)
+    monkeypatch.setattr("kogata.run.decoder.MOST_RECORDINGS", 2)
+    given = [ids(seed, 190) for seed in range(3)]
+
+    def logits(record: bool) -> list[np.ndarray]:
+        decoder = loaded(directory)
+        assert decoder._can_record == (name != "norms of their own")
+        decoder._can_record &= record
+        pool, found = decoder.pool(4 * 256, kv), []
+        texts = [Sequence() for _ in given]
+
+        def step(chosen: list[int], n_tokens: int = 1) -> None:
+            new = [given[i][texts[i].length : texts[i].length + n_tokens] for i in chosen]
+            for i in chosen:
+                pool.reserve(texts[i], texts[i].length + n_tokens)
+            found.append(decoder.forward(Step([texts[i] for i in chosen], new, [1] * len(chosen)), pool))
+
+        step([0], 60)
+        for _ in range(10):  # over the edge of a page
+            step([0])
+        step([1, 2], 30)
+        for n in range(40):  # more and fewer texts, and one that begins meanwhile
+            step([[0, 1, 2], [2, 0], [1]][n // 4 % 3])
+        step([0, 1], 50)
+        for _ in range(3):
+            step([1, 0])
+        assert len(decoder._recorded.get(pool, {})) == (2 if decoder._can_record else 0)
+        return found
+
+    for n, (repeated, called) in enumerate(zip(logits(record=True), logits(record=False), strict=True)):
+        np.testing.assert_array_equal(repeated, called, err_msg=f"step {n}")
+
+
+@pytest.mark.skipif(dispatch.table().isa == "fallback", reason="only the extension's calls are recorded")
+def test_recordings_do_not_hold_the_memory_of_a_pool_that_is_gone(tiny_decoder: Tiny) -> None:
+    decoder = loaded(made(tiny_decoder, "llama")[0])
+    pool, text = decoder.pool(64), Sequence()
+    pool.reserve(text, 64)
+    decoder.forward(Step([text], [[1]], [1]), pool)
+    memory = weakref.ref(pool.full.pages_PLHB.base)
+    assert len(decoder._recorded[pool]) == 1
+    del pool
+    assert len(decoder._recorded) == 0
+    assert memory() is None

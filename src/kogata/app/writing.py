@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kogata.app.progress import Meter
 from kogata.app.terminal import Screen, human_bytes, human_time, print_json, safe_line, safe_lines, safe_path
 from kogata.errors import BadInput, KogataError
 
@@ -268,14 +269,8 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
 
     fetch_with_progress(model, "writer", quiet=as_json)
     began = time.perf_counter()
-    if sys.stderr.isatty() and not as_json:
-        sys.stderr.write("\x1b[2mpacking …\x1b[0m")
-        sys.stderr.flush()
-    try:
-        made = convert_decoder(model, Path(directory).expanduser(), **storage)
-    finally:
-        if sys.stderr.isatty() and not as_json:
-            sys.stderr.write("\r\x1b[2K")
+    with Meter("Packing", shown=_millions, quiet=as_json) as meter:
+        made = convert_decoder(model, Path(directory).expanduser(), progress=meter, **storage)
     _print_notes(made.name, made.notes)
     kinds: dict[str, int] = {}
     for linear in made.linears.values():
@@ -290,6 +285,10 @@ def convert(model: str, directory: str, *, as_json: bool, **storage: Any) -> int
         f"{safe_line(made.name)} is in {safe_path(directory)}: {human_bytes(made.nbytes)} ({parts}), {seconds:.1f} s."
     )
     return OK
+
+
+def _millions(n_weights: int) -> str:
+    return f"{n_weights / 1e6:,.0f} M weights"
 
 
 def load_model(model: str, loading: Mapping[str, Any]) -> Model:
@@ -308,7 +307,8 @@ def load_model(model: str, loading: Mapping[str, Any]) -> Model:
         sys.stderr.write("\x1b[2mloading the model …\x1b[0m")
         sys.stderr.flush()
     try:
-        loaded = load(model, **loading)
+        with Meter("Packing", shown=_millions, quiet=not sys.stderr.isatty()) as meter:
+            loaded = load(model, progress=meter, **loading)
     finally:
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[2K")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, overload
 
@@ -200,6 +200,7 @@ def load(
     memory: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_size: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Model:
     """A model that writes.
 
@@ -207,6 +208,7 @@ def load(
         model: A directory in Hugging Face's layout or of ``kogata convert``, a GGUF file, or a hub id.
         quantise: Storage of weights that are not ternary, as of :func:`kogata.weights.pack_decoder`.
         threads, context, kv, memory, cache_dir, cache_size: As of :class:`Model`.
+        progress: Told how many weights are packed, of how many, where the model is not converted yet.
 
     Raises:
         ModelError: There is no such model, or it is damaged or of a kind that cannot be run.
@@ -218,7 +220,7 @@ def load(
             raise BadInput(f"quantise is {quantise!r}, but {found.name} is converted already.")
         packed = found
     else:
-        packed = pack_decoder(found, quantise=quantise)
+        packed = pack_decoder(found, quantise=quantise, progress=progress)
     return Model(
         packed, threads=threads, context=context, kv=kv, memory=memory, cache_dir=cache_dir, cache_size=cache_size
     )

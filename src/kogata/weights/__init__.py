@@ -77,14 +77,14 @@ def load_decoder(source: str | os.PathLike[str]) -> DecoderCheckpoint | PackedDe
 
 def convert_decoder(
     source: str | os.PathLike[str], directory: Path, *, quantise: Quantise = "auto", head: Quantise = "auto",
-    ternary: Ternary = "auto",
+    ternary: Ternary = "auto", progress: Progress = lambda done, total: None,
 ) -> PackedDecoder:  # fmt: skip
     """Packs a model and writes it to a directory of its own, which opens by mapping it.
 
     Args:
         source: As of :func:`load_decoder`.
         directory: Where to; must not exist.
-        quantise, head, ternary: As of :func:`kogata.weights.packed.pack_decoder`.
+        quantise, head, ternary, progress: As of :func:`kogata.weights.packed.pack_decoder`.
 
     Raises:
         BadInput: The directory is there already, or the model is converted already.
@@ -102,8 +102,9 @@ def convert_decoder(
         checkpoint, tokenizer = gguf.load_file(found, name)
     else:
         checkpoint, tokenizer = decoder.load_directory(found, name), read_tokenizer(found)
-    made = packed.pack_decoder(checkpoint, quantise=quantise, head=head, ternary=ternary)
+    made = packed.pack_decoder(checkpoint, quantise=quantise, head=head, ternary=ternary, progress=progress)
     packed.save_packed(made, tokenizer, directory)
+    packed.load_packed(directory)  # read back, so that it is known to be sound, and its hash when it is first run
     return made
 
 

@@ -8,13 +8,14 @@ model's own. The tiling is the same for every instruction set, so a directory ma
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ from kogata.weights.files import read_object, unreadable
 from kogata.weights.identity import digest_of, identity_of
 from kogata.weights.safetensors import DTYPES, SafetensorsFile, write_safetensors
 from kogata.weights.tensors import Q4Tensor, Q8Tensor, TernaryTensor
+
+if TYPE_CHECKING:
+    from kogata.weights.download import Progress
 
 __all__ = ["FORMAT", "PackedDecoder", "Quantise", "load_packed", "pack_decoder", "save_packed"]
 
@@ -85,8 +89,9 @@ class PackedDecoder:
 
 
 def pack_decoder(
-    checkpoint: DecoderCheckpoint, *, quantise: Quantise = "auto", head: Quantise = "auto", ternary: Ternary = "auto"
-) -> PackedDecoder:
+    checkpoint: DecoderCheckpoint, *, quantise: Quantise = "auto", head: Quantise = "auto", ternary: Ternary = "auto",
+    progress: Progress = lambda done, total: None,
+) -> PackedDecoder:  # fmt: skip
     """Packs a checkpoint.
 
     Args:
@@ -98,6 +103,7 @@ def pack_decoder(
             where those two would outweigh all the rest.
         ternary: Storage of ternary matrices: two bits ("ternary") or five to a byte ("trits"); "auto" takes what is
             faster on this instruction set. Results are the same.
+        progress: Told how many weights are packed, of how many.
 
     Raises:
         BadInput: An argument is none of these.
@@ -109,7 +115,7 @@ def pack_decoder(
     ):
         if value not in accepted:
             raise BadInput(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")
-    packer = _Packer(checkpoint, quantise, head, ternary)
+    packer = _Packer(checkpoint, quantise, head, ternary, progress)
     facts = {
         "checkpoint": checkpoint.identity,
         "linears": {name: [linear.kind, linear.group] for name, linear in packer.linears.items()},
@@ -127,12 +133,14 @@ class _Packer:
     quantise: Quantise
     head: Quantise
     ternary: Ternary
+    progress: Progress
     linears: dict[str, PackedLinear] = field(default_factory=dict)
     vectors: dict[str, Floats] = field(default_factory=dict)
     rounded: set[Kind] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         config, tensors = self.checkpoint.config, self.checkpoint.tensors
+        self.done, self.total = 0, sum(math.prod(one.shape) for one in config.parameters() if len(one.shape) == 2)
         ends = self.quantise if self.head == "auto" else self.head
         otherwise: Kind = "int8" if config.quantised and ends == "auto" else "bf16"
         auto: Kind = "trits" if dispatch.table().isa.startswith("avx512") else "ternary"
@@ -175,6 +183,14 @@ class _Packer:
 
     def _pack(
         self, weights: Mapping[str, Weight], bias: bool, asked: Quantise, otherwise: Kind = "bf16"
+    ) -> PackedLinear:  # fmt: skip
+        packed = self._packed(weights, bias, asked, otherwise)
+        self.done += packed.n_out * packed.n_in
+        self.progress(self.done, self.total)
+        return packed
+
+    def _packed(
+        self, weights: Mapping[str, Weight], bias: bool, asked: Quantise, otherwise: Kind
     ) -> PackedLinear:  # fmt: skip
         """These matrices, one below the other: coded ones as they are where nothing else is asked for.
 

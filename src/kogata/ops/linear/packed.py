@@ -113,7 +113,7 @@ class PackedLinear:
         if self.integers or self.ternary:
             groups = 1 if self.group == 0 else k // self.group
             scales_RG1 = self.scales.reshape(n // PANEL, groups, PANEL)[panel_R, :, column_R][:, :, None]
-            values = (values.reshape(len(rows_R), groups, -1) * scales_RG1).reshape(len(rows_R), k)
+            values = (values.reshape(len(rows_R), groups, k // groups) * scales_RG1).reshape(len(rows_R), k)
         return np.ascontiguousarray(values[:, : self.n_in], np.float32)
 
 

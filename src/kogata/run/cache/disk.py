@@ -5,13 +5,15 @@ A file holds one full page, of all layers, and is named by its link in the chain
 arithmetic or another salt computed has another name. The file carries its link and a SHA-256 of all that it holds:
 one that was cut off, changed or renamed is never served, and is removed. Processes may share a folder.
 
-A thread of its own writes, and keeps the folder below its bound by removing what was not used for longest.
+A thread of its own writes, and keeps the folder below its bound by removing what was not used for longest; a few others
+read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import re
@@ -21,7 +23,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +42,8 @@ MOST_QUEUED = 64_000_000
 
 SPARED_BYTES = 1_000_000_000
 """Of the disk, which others need."""
+
+READERS = 4
 
 _STALE_SECONDS = 600.0  # after which a half-written file belongs to nobody
 _MAGIC = b"KogataP1"
@@ -72,6 +76,7 @@ class PageStore:
         self._bytes = 0
         self._keep_bound()
         self._thread = ThreadPoolExecutor(1, "pages")  # the interpreter waits for it before it ends
+        self._readers = ThreadPoolExecutor(READERS, "pages")
 
     def __contains__(self, link: bytes) -> bool:
         return f"{link.hex()}.page" in self._names or self._path(link).exists()
@@ -119,12 +124,17 @@ class PageStore:
             self._names.discard(path.name)
         return None
 
+    def get_all(self, links: Sequence[bytes], n_bytes: int) -> Iterator[NDArray[np.uint8] | None]:
+        """As :meth:`get`, of several pages in order, which are read and checked side by side."""
+        return self._readers.map(self.get, links, itertools.repeat(n_bytes))
+
     def used(self, links: Iterable[bytes]) -> None:
         """These pages of one text, its first page first, were used last."""
         self._thread.submit(self._touch, list(links))
 
     def close(self) -> None:
         """Wait until everything is written. Nothing may be put there afterwards."""
+        self._readers.shutdown(wait=True)
         self._thread.shutdown(wait=True)
 
     def _say(self, about: str, line: str) -> None:

@@ -139,9 +139,8 @@ class PrefixCache:
         """
         pool, store = self._pool, self._store
         assert store is not None, "on_disk found them there"
-        for link in links:
+        for data in store.get_all(links, sum(group.nbytes_of_page for group in pool.groups)):
             place = text.length // PAGE
-            data = store.get(link, sum(group.nbytes_of_page for group in pool.groups))
             if data is None:
                 return
             pool.full.fill(text.pages[place], data[: pool.full.nbytes_of_page])

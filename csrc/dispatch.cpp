@@ -53,7 +53,7 @@ std::vector<Isa> all_isas() {
   isas.push_back({&kernels_avx2, avx2});
   isas.push_back({&kernels_avxvnni, avx2 && bit(seven_one.eax, 4)});
   isas.push_back({&kernels_avx512vnni, avx512vnni});
-  isas.push_back({&kernels_avx512bf16, avx512vnni && bit(seven.ecx, 1) && bit(seven_one.eax, 5)});
+  isas.push_back({&kernels_avx512bf16, avx512vnni && bit(seven.ecx, 1) && bit(seven.ecx, 8) && bit(seven_one.eax, 5)});
 #elif defined(__aarch64__)
   isas.push_back({&kernels_neon, true});
 #if defined(__linux__)

@@ -267,7 +267,7 @@ struct TileCodes {
 #pragma GCC unroll 16
         for (int j = 0; j < P * V; ++j) {
           B codes[kSteps];
-          b_unpack(w + (j / V) * stride + b * kPanel * 4 + (j % V) * 4 * W, codes);
+          b_unpack<R>(w + (j / V) * stride + b * kPanel * 4 + (j % V) * 4 * W, codes);
 #pragma GCC unroll 16
           for (int r = 0; r < R; ++r) {
             if constexpr (kChains == 1) {

@@ -128,6 +128,7 @@ inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) 
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #endif
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[4]) {
   const __m256i packed = b_load(p), mask = _mm256_set1_epi8(3);
   codes[0] = _mm256_and_si256(packed, mask);
@@ -141,6 +142,7 @@ inline __m256i remainder_of(__m256i v) {  // as in vec_avx512.inl
   const __m256i twice = _mm256_sub_epi8(v, _mm256_set1_epi8(static_cast<char>(2 * D)));
   return _mm256_min_epu8(_mm256_min_epu8(v, once), twice);
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[5]) {
   const __m256i packed = b_load(p), low = remainder_of<81>(packed);
   const __m256i digits = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kDigitOf)));

@@ -81,12 +81,25 @@ inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) 
   }
   return acc;
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[4]) {
   const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(3);
   codes[0] = _mm512_and_si512(packed, mask);
   codes[1] = _mm512_and_si512(_mm512_srli_epi16(packed, 2), mask);
   codes[2] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
   codes[3] = _mm512_and_si512(_mm512_srli_epi16(packed, 6), mask);
+}
+// Bits 2 S and 2 S + 1 of every byte. Where one row is multiplied by them, by one instruction that picks bits (its matrix
+// has bit 0 of the result in its last row); its constants take registers that more rows need.
+template <int S, int R>
+inline __m512i two_bits(__m512i v) {
+  const __m512i mask = _mm512_set1_epi8(3);
+  if constexpr (S == 0) return _mm512_and_si512(v, mask);
+#if defined(__GFNI__)
+  constexpr int64_t kPick = (int64_t{1} << 2 * S) << 56 | (int64_t{1} << (2 * S + 1)) << 48;
+  if constexpr (R == 1) return _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(kPick), 0);
+#endif
+  return _mm512_and_si512(_mm512_srli_epi16(v, 2 * S), mask);
 }
 // The remainder of a division by D of bytes below 3 D, without dividing: what is below zero wraps to a large byte.
 template <int D>
@@ -95,16 +108,17 @@ inline __m512i remainder_of(__m512i v) {
   const __m512i twice = _mm512_sub_epi8(v, _mm512_set1_epi8(static_cast<char>(2 * D)));
   return _mm512_min_epu8(_mm512_min_epu8(v, once), twice);
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[5]) {
-  const __m512i packed = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(3), low = remainder_of<81>(packed);
-  codes[4] = _mm512_and_si512(_mm512_srli_epi16(_mm512_sub_epi8(packed, low), 6), mask);  // of 0, 81, 162
+  const __m512i packed = _mm512_loadu_si512(p), low = remainder_of<81>(packed);
+  codes[4] = two_bits<3, R>(_mm512_sub_epi8(packed, low));  // of 0, 81, 162
 #if defined(__AVX512VBMI__)
   // Four digits of a number below 81, two bits each, from a table in two registers.
   const __m512i four = _mm512_permutex2var_epi8(_mm512_loadu_si512(kFourDigits), low, _mm512_loadu_si512(kFourDigits + 64));
-  codes[0] = _mm512_and_si512(four, mask);
-  codes[1] = _mm512_and_si512(_mm512_srli_epi16(four, 2), mask);
-  codes[2] = _mm512_and_si512(_mm512_srli_epi16(four, 4), mask);
-  codes[3] = _mm512_and_si512(_mm512_srli_epi16(four, 6), mask);
+  codes[0] = two_bits<0, R>(four);
+  codes[1] = two_bits<1, R>(four);
+  codes[2] = two_bits<2, R>(four);
+  codes[3] = two_bits<3, R>(four);
 #else
   const __m512i digits = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kDigitOf)));
   const __m512i below27 = remainder_of<27>(low), below9 = remainder_of<9>(below27);

@@ -85,6 +85,7 @@ inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) 
   for (int s = 0; s < S; ++s) acc = i_dot4(acc, x_broadcast(reinterpret_cast<const uint8_t*>(x + s * step)), codes[s]);
   return acc;
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[4]) {
   const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(p)), mask = vdupq_n_u8(3);
   codes[0] = vreinterpretq_s8_u8(vandq_u8(packed, mask));
@@ -96,6 +97,7 @@ template <int D>
 inline uint8x16_t remainder_of(uint8x16_t v) {  // as in vec_avx512.inl
   return vminq_u8(vminq_u8(v, vsubq_u8(v, vdupq_n_u8(D))), vsubq_u8(v, vdupq_n_u8(2 * D)));
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[5]) {
   const uint8x16_t packed = vld1q_u8(static_cast<const uint8_t*>(p)), digits = vld1q_u8(kDigitOf);
   const uint8x16_t low = remainder_of<81>(packed), below27 = remainder_of<27>(low), below9 = remainder_of<9>(below27);

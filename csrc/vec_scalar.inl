@@ -129,12 +129,14 @@ inline I i_dot_codes(I acc, const B (&codes)[S], const int8_t* x, int64_t step) 
   for (int s = 0; s < S; ++s) acc = i_dot4(acc, x_broadcast(reinterpret_cast<const uint8_t*>(x + s * step)), codes[s]);
   return acc;
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[4]) {
   const auto* bytes = static_cast<const uint8_t*>(p);
   for (int i = 0; i < 16; ++i) {
     for (int s = 0; s < 4; ++s) codes[s].v[i] = static_cast<int8_t>(bytes[i] >> (2 * s) & 3);
   }
 }
+template <int R>  // rows that are multiplied by them
 inline void b_unpack(const void* p, B (&codes)[5]) {
   const auto* bytes = static_cast<const uint8_t*>(p);
   for (int i = 0; i < 16; ++i) {

@@ -24,6 +24,7 @@ UNITS = {
         "-mavx512vnni",
         "-mavx512bf16",
         "-mavx512vbmi",
+        "-mgfni",
     ],
 }
 

@@ -46,28 +46,12 @@ int8_t round_code(float value, int most) {
   return static_cast<int8_t>(std::clamp(std::nearbyint(value), static_cast<float>(-most), static_cast<float>(most)));
 }
 
-void put_code(WeightKind kind, uint8_t* panel, int64_t column, int64_t k, int8_t code) {
-  if (kind == WeightKind::int8) {
-    panel[k / 4 * 64 + column * 4 + k % 4] = static_cast<uint8_t>(code);
-  } else if (kind == WeightKind::ternary) {
-    panel[k / 16 * 64 + column * 4 + k % 4] |= static_cast<uint8_t>((code + 1) << (2 * (k % 16 / 4)));
-  } else if (kind == WeightKind::trits) {
-    constexpr int kPower[] = {1, 3, 9, 27, 81};
-    uint8_t& byte = panel[k / 20 * 64 + column * 4 + k % 4];
-    byte = static_cast<uint8_t>(byte + (code + 1) * kPower[k % 20 / 4]);
-  } else {
-    uint8_t& byte = panel[k / 8 * 64 + column * 4 + k % 4];
-    const auto nibble = static_cast<uint8_t>(code + 8);
-    byte = k % 8 < 4 ? static_cast<uint8_t>((byte & 0xf0) | nibble) : static_cast<uint8_t>((byte & 0x0f) | nibble << 4);
-  }
-}
-
-// A row of codes: whole steps at once, then what is left.
-void put_row(WeightKind kind, uint8_t* panel, int64_t column, const int8_t* codes, int64_t n_in) {
-  const int64_t step = step_of(kind), whole = n_in / step * step;
-  for (int64_t k = 0; k < whole; k += step) {
-    uint8_t* cell = panel + k / step * 64 + column * 4;
-    const int8_t* code = codes + k;
+// A row of codes, whole steps of them.
+void put_row(WeightKind kind, uint8_t* panel, int64_t column, const std::vector<int8_t>& codes) {
+  const int64_t step = step_of(kind), n_steps = static_cast<int64_t>(codes.size()) / step;
+  for (int64_t k = 0; k < n_steps; ++k) {
+    uint8_t* cell = panel + k * 64 + column * 4;
+    const int8_t* code = codes.data() + k * step;
     for (int64_t i = 0; i < 4; ++i) {
       if (kind == WeightKind::int8) {
         cell[i] = static_cast<uint8_t>(code[i]);
@@ -80,10 +64,9 @@ void put_row(WeightKind kind, uint8_t* panel, int64_t column, const int8_t* code
       }
     }
   }
-  for (int64_t k = whole; k < n_in; ++k) put_code(kind, panel, column, k, codes[k]);
 }
 
-// What put_code put there.
+// What put_row put there.
 int take_code(WeightKind kind, const uint8_t* panel, int64_t column, int64_t k) {
   switch (kind) {
     case WeightKind::int8: return static_cast<int8_t>(panel[k / 4 * 64 + column * 4 + k % 4]);
@@ -117,21 +100,20 @@ template <class Fill>
 void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group, const Packed& to, Fill&& fill) {
   const int64_t depth = padded_depth(kind, n_in, group), n_groups = group == 0 ? 1 : depth / group;
   const int64_t panel_bytes = packed_bytes(kind, kPanel, n_in, group);
-  const uint8_t empty = kind == WeightKind::int4 ? 0x88 : 0;  // code 0 everywhere
+  const bool ternary = kind == WeightKind::ternary || kind == WeightKind::trits;
   parallel_for(ceil_div(n_out, kPanel), [&](int64_t p) {
     auto* panel = static_cast<uint8_t*>(to.weight) + p * panel_bytes;
-    std::memset(panel, empty, static_cast<std::size_t>(panel_bytes));
-    std::vector<int8_t> codes(static_cast<std::size_t>(n_in));
+    std::vector<int8_t> codes(static_cast<std::size_t>(depth), ternary ? -1 : 0);  // zero bits where there is no column
     std::vector<float> scales(static_cast<std::size_t>(n_groups));
     for (int64_t c = 0; c < kPanel; ++c) {
       const int64_t n = p * kPanel + c;
       if (n >= n_out) {
-        std::fill(codes.begin(), codes.end(), int8_t{0});
+        std::fill_n(codes.begin(), n_in, int8_t{0});
         std::fill(scales.begin(), scales.end(), 0.0f);
       } else {
         fill(n, codes.data(), scales.data());
       }
-      put_row(kind, panel, c, codes.data(), n_in);
+      put_row(kind, panel, c, codes);
       int32_t code_sum = 0;
       float sum = 0.0f;
       for (int64_t g = 0; g < n_groups; ++g) {
@@ -143,7 +125,7 @@ void pack_quantised(WeightKind kind, int64_t n_out, int64_t n_in, int64_t group,
         sum += scale * static_cast<float>(part);
         to.scales[(p * n_groups + g) * kPanel + c] = scale;
       }
-      if (kind == WeightKind::ternary || kind == WeightKind::trits) continue;
+      if (ternary) continue;
       if (group == 0) {
         to.code_sums[n] = code_sum;
       } else {

@@ -390,6 +390,8 @@ def test_parts_over_disjoint_keys_merge_to_the_whole(isa, h, d, t, empty):
         ({"heads": 3}, "multiple of n_kv_heads"),
         ({"heads": 8}, "qkv must be"),
         ({"pages": np.zeros((3, 2, 64), np.uint8)}, "pages must be"),
+        ({"pages": np.zeros((3, page_bytes("f32", 16), 2), np.uint8).swapaxes(1, 2)}, "side by side"),
+        ({"pages": new_pages(3, 2, 4, "f32", 16)[:, 0, ::2]}, "side by side"),
         ({"cu": np.array([0, 4], np.int32)}, "cu_rows must be"),
         ({"cu": np.array([1, 2, 4], np.int32)}, "cu_rows must run"),
         ({"cu": np.array([0, 5, 4], np.int32)}, "cu_rows must not fall"),

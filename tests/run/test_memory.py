@@ -75,8 +75,12 @@ def test_memory_bounds_weights_keys_and_values(tiny_decoder: Tiny, kind: str, kv
         BadInput, match=rf"748 tokens and an answer of up to 21 need .* MB .*enough for {12 * PAGE} tok"
     ):
         model.engine.submit(ids, SamplingParams(max_tokens=21))
-    with pytest.raises(BadInput, match=r"memory is [0-9.]+ MB; the weights of .* take [0-9]"):
-        kogata.load(directory, kv=kv, memory=weights)
+    for little in (weights, 0, -1e9, float("nan")):
+        with pytest.raises(BadInput, match=r"memory is [0-9.nan,-]+ MB; the weights of .* take [0-9]"):
+            kogata.load(directory, kv=kv, memory=little)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="memory is '4GB'; accepted: a number of bytes"):
+        kogata.load(directory, kv=kv, memory="4GB")  # type: ignore[arg-type]
+    assert kogata.load(directory, kv=kv, memory=np.float64(bound)).room() == 12 * PAGE  # type: ignore[arg-type]
 
 
 def test_a_bound_changes_no_answer(tiny_decoder: Tiny) -> None:

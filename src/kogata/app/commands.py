@@ -118,14 +118,11 @@ def ask(
             from kogata.app import writing
 
             _warn_if_fallback()
+            loading["threads"] = opening["threads"]
             told = {name: value for name, value in sampling.items() if value is not None}
             return writing.ask(
-                writer,
-                lambda: opened.find(query, k, **where),
-                as_json=as_json,
-                loading={**loading, "threads": opening["threads"]},
-                sampling=told,
-            )  # fmt: skip
+                writer, lambda: opened.find(query, k, **where), as_json=as_json, loading=loading, sampling=told
+            )
         answer = opened.ask(query, k, **where)
     _warn_if_fallback()
     if as_json:

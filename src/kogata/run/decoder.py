@@ -46,6 +46,7 @@ MOST_RECORDINGS = 8
 """Of one pool: for different numbers of texts and lengths of page tables."""
 
 TABLE_STEP = 16
+"""Pages by which the tables of a step grow, so that the calls recorded for it serve 1,024 tokens."""
 
 FIRST_POSITIONS = 4096
 """Rotary positions that are computed at first; the tables grow as texts do."""

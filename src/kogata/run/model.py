@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -60,7 +61,7 @@ class Model:
     ) -> None:
         if context is not None and not 1 <= context <= packed.config.context:
             raise BadInput(f"context is {context}; {packed.name} takes 1 to {packed.config.context:,} tokens.")
-        if memory is not None and not isinstance(memory, int):
+        if memory is not None and not isinstance(memory, Real):
             raise BadInput(f"memory is {memory!r}; accepted: a number of bytes.")
         if kv not in ("bf16", "int8", "f32"):
             raise BadInput(f"kv is {kv!r}; accepted: bf16, int8, f32.")
@@ -68,7 +69,7 @@ class Model:
         self.tokenizer = packed.tokenizer
         self.decoder = Decoder(packed, threads=threads, context=context)
         page = pool_bytes(packed.config, kv, 1)
-        if memory is not None and memory < packed.nbytes + page:
+        if memory is not None and not memory >= packed.nbytes + page:
             raise BadInput(
                 f"memory is {memory / 1e6:,.1f} MB; the weights of {packed.name} take {packed.nbytes / 1e6:,.1f} MB "
                 f"and keys and values of {PAGE} tokens {page / 1e6:,.1f} MB."

@@ -19,6 +19,9 @@ import pytest
 from serve_process import Server, until
 
 import kogata
+from kogata.app.serve.messages import Writer
+from kogata.app.serve.writing import Writing
+from kogata.run.cache import PAGE, pool_bytes
 
 PROMPT = "Once upon a time"
 HI = [{"role": "user", "content": "What did the old man see?"}]
@@ -594,3 +597,12 @@ def events(text: str) -> list[Any]:
     found = [line.removeprefix("data: ") for line in text.split("\n\n") if line.startswith("data: ")]
     assert found[-1] == "[DONE]"
     return [json.loads(one) for one in found[:-1]]
+
+
+def test_the_longest_text_is_what_memory_holds(model: kogata.Model) -> None:
+    memory = model.packed.nbytes + pool_bytes(model.packed.config, "bf16", 3)
+    writing = Writing(Writer("tiny", memory=memory), None)
+    try:
+        assert writing.describe()["max_length"] == 3 * PAGE
+    finally:
+        writing.close()

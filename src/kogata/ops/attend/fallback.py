@@ -179,6 +179,8 @@ def _check(
         raise ValueError("qkv must be [T, (n_heads + 2 * n_kv_heads) * d_head]")
     if pages.shape[1:] != (n_kv_heads, bytes_of_page):
         raise ValueError("pages must be [P, n_kv_heads, page_bytes(kind, d_head)]")
+    if len(pages) and not pages[0].flags.c_contiguous:
+        raise ValueError("the heads of a page must lie side by side")
     if cu_rows_S1.shape != (len(page_table_SM) + 1,):
         raise ValueError("cu_rows must be [S + 1] where page_table is [S, M]")
     if cu_rows_S1[0] != 0 or cu_rows_S1[-1] != len(qkv_TN):

@@ -44,6 +44,7 @@ SPARED_BYTES = 1_000_000_000
 """Of the disk, which others need."""
 
 READERS = 4
+"""Threads that read: a page is as long to check as to read."""
 
 _STALE_SECONDS = 600.0  # after which a half-written file belongs to nobody
 _MAGIC = b"KogataP1"

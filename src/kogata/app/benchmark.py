@@ -149,7 +149,7 @@ def _print(
     screen.flow([(
         f"Tokens a second: {prompt:,} read at once, then {tokens:,} written one by one, after so many (depth) random "
         f"ones; medians of {repeat}, and how far they lie apart. The floor is what reading every weight, key and value "
-        "once would allow at the bandwidth measured over this model's weights, the peak what the arithmetic would.",
+        "once would allow at the measured bandwidth, the peak what the arithmetic would.",
         "dim",
     )])  # fmt: skip
     depth = max(taken)
